@@ -1,0 +1,95 @@
+package cache
+
+import (
+	"context"
+	"net/netip"
+
+	"edgecdn/route"
+)
+
+// Field is one field line of a request or response. Names are lower case.
+type Field struct{ Name, Value string }
+
+// Proto is the HTTP version that a request came over.
+type Proto uint8
+
+// The protocols that engines speak.
+const (
+	HTTP1 Proto = iota + 1
+	HTTP2
+	HTTP3
+)
+
+// String returns the token used in logs, metrics and Via: "1.1", "2" or "3".
+func (p Proto) String() string {
+	switch p {
+	case HTTP2:
+		return "2"
+	case HTTP3:
+		return "3"
+	}
+	return "1.1"
+}
+
+// Request is what an engine knows of a request when its header has been read.
+// Engines own and reuse it: strings may point into their buffers and are valid
+// only until the response is finished; whoever keeps one longer copies it.
+type Request struct {
+	Method string
+	Scheme string // "http" or "https"
+	// Authority is what the client sent in Host or :authority; Host is the same
+	// in lower case and without the scheme's default port.
+	Authority, Host string
+	// Target is the request target in origin form, its bytes as sent: neither
+	// cleaned nor decoded. "*" for OPTIONS *.
+	Target string
+	Fields []Field
+	Client netip.AddrPort
+	// Listener is the local address that took the request.
+	Listener  string
+	Proto     Proto
+	EarlyData bool // came in TLS early data (RFC 8470)
+	HasBody   bool // a body follows, even an empty chunked one
+	// Route is matched once, by the engine, before anything is looked up.
+	Route *route.Route
+	// Outcome is filled in by whoever answers and read by the access log.
+	Outcome Outcome
+}
+
+// Path returns the target up to its query.
+func (r *Request) Path() string { path, _ := splitTarget(r.Target); return path }
+
+// Query returns what follows the first "?" of the target, without it.
+func (r *Request) Query() string { _, query := splitTarget(r.Target); return query }
+
+func splitTarget(target string) (path, query string) {
+	for i := range len(target) {
+		if target[i] == '?' {
+			return target[:i], target[i+1:]
+		}
+	}
+	return target, ""
+}
+
+// Field returns the first value of a field and whether there is one.
+func (r *Request) Field(name string) (string, bool) {
+	for i := range r.Fields {
+		if r.Fields[i].Name == name {
+			return r.Fields[i].Value, true
+		}
+	}
+	return "", false
+}
+
+type requestKey struct{}
+
+// NewContext returns a context that carries r to the general path's handler.
+func NewContext(ctx context.Context, r *Request) context.Context {
+	return context.WithValue(ctx, requestKey{}, r)
+}
+
+// FromContext returns the Request that an engine put there, or nil.
+func FromContext(ctx context.Context) *Request {
+	r, _ := ctx.Value(requestKey{}).(*Request)
+	return r
+}

@@ -1,0 +1,148 @@
+// Package store keeps bytes under keys in two tiers, memory and disk. It knows
+// no HTTP: what a header means, when a response is fresh and who may see it is
+// the cache's affair; the store holds the encoded header, the body and a few
+// numbers that it needs to find, charge and forget them.
+//
+// A life: Create gives a Writer; bytes are written and may be read back at once
+// by those who follow the fill; Commit makes the object visible under its key
+// and Abort leaves no trace. Open gives a Stored, a counted reference: its bytes
+// stay readable until Close, whatever is removed, evicted or replaced meanwhile.
+//
+// Nothing here blocks on a slow reader, and a store that cannot keep something
+// says so (ErrFull, ErrTooLarge, ErrBroken) instead of failing the request.
+package store
+
+import (
+	"errors"
+	"io"
+	"net"
+)
+
+// What the store's calls may answer; test with errors.Is.
+var (
+	ErrNotFound = errors.New("store: not found")
+	ErrFull     = errors.New("store: no room")          // over budget now; may pass
+	ErrTooLarge = errors.New("store: object too large") // will never fit
+	ErrBroken   = errors.New("store: out of use")       // the device failed
+	ErrClosed   = errors.New("store: closed")
+)
+
+// A Key finds a stored object. Hash is made by a Hasher from Text and finds the
+// slot; Text is the whole cache key and proves that the slot holds the right
+// object, so that a colliding hash is a miss and never another's object.
+// Text may point into a caller's buffer: the store copies what it keeps.
+type Key struct {
+	Hash Hash
+	Text string
+}
+
+// Hash is a seeded 128-bit hash. The seed is the store's own and secret, so that
+// nobody can choose URLs that collide.
+type Hash struct{ Hi, Lo uint64 }
+
+// Meta is what the store knows of an object beside its body.
+type Meta struct {
+	// Header is the cache's encoding of status, fields and what it needs to
+	// judge them. Opaque here. At most HeaderMax bytes.
+	Header []byte
+	// Length of the body in bytes, -1 in Create while it is unknown. Commit
+	// checks it against what was written.
+	Length int64
+	// Instants in Unix nanoseconds. Stored: when the response was received (or
+	// last freshened). FreshUntil: fresh before this instant. KeepUntil: of no
+	// use from here on, not even stale or to be validated; may be dropped.
+	Stored, FreshUntil, KeepUntil int64
+	// Order is the node's purge counter at the start of the fetch: a purge with
+	// a higher number forgets the object, whatever the clocks say.
+	Order uint64
+	// URL, Host and Groups are hashes (Hasher.Sum) of what a purge can name.
+	URL, Host uint64
+	Groups    []uint64
+}
+
+// HeaderMax bounds Meta.Header.
+const HeaderMax = 128 << 10
+
+// Store is the seam between the cache and what keeps its bytes. All methods may
+// be called from many goroutines at once.
+type Store interface {
+	// Open returns a reference to the object under key, from whichever tier has
+	// it, or ErrNotFound. It may read from disk. The caller must Close it.
+	Open(Key) (*Stored, error)
+	// Create starts a new object that will replace what key names. Several may
+	// be open for one key; the last Commit wins.
+	Create(Key, Meta) (Writer, error)
+	// Freshen replaces the object's Meta and keeps its body (RFC 9111 4.3.4).
+	// Length in the given Meta is ignored. ErrNotFound when it has gone.
+	Freshen(Key, Meta) error
+	// Remove forgets the object. Removing what is not there is not an error.
+	Remove(Key) error
+}
+
+// Writer receives one body. Write, Commit and Abort belong to one goroutine;
+// ReadAt may be called by others at the same time, for bytes that a Write has
+// returned for, until Commit or Abort is called.
+type Writer interface {
+	io.Writer
+	io.ReaderAt
+	// Commit makes the object visible with this Meta (its Length must match what
+	// was written) and returns a reference to it, which the caller must Close.
+	// After an error nothing is stored, as after Abort.
+	Commit(Meta) (*Stored, error)
+	// Abort drops what was written. Abort after Commit does nothing, so that it
+	// can be deferred.
+	Abort()
+}
+
+// A source is where the body of a Stored comes from.
+type source interface {
+	io.ReaderAt
+	// bytes returns the whole body if it is in memory, else nil.
+	bytes() []byte
+	// sendTo writes body[off:off+n] to a bare TCP connection without a copy in
+	// user space, or returns errors.ErrUnsupported before the first byte.
+	sendTo(conn *net.TCPConn, off, n int64) (int64, error)
+	// release gives the reference back; the last one frees the bytes.
+	release()
+}
+
+// Stored is a counted reference to a stored object. It is immutable: freshening
+// or replacing the object does not change the references that exist.
+type Stored struct {
+	meta  *Meta
+	value any
+	tier  string
+	src   source
+}
+
+// Meta returns the object's meta; the caller must not change it.
+func (s *Stored) Meta() *Meta { return s.meta }
+
+// Value returns what Config.Prepare made of the Meta.
+func (s *Stored) Value() any { return s.value }
+
+// Tier names the tier that answered: "memory" or "disk".
+func (s *Stored) Tier() string { return s.tier }
+
+// Bytes returns the whole body without a copy when it is in memory, else nil
+// (an empty body is a non-nil empty slice). Valid until Close.
+func (s *Stored) Bytes() []byte { return s.src.bytes() }
+
+// ReadAt reads from the body. Bytes from disk are verified by checksum before
+// they are returned; a mismatch is an error and removes the object.
+func (s *Stored) ReadAt(p []byte, off int64) (int, error) { return s.src.ReadAt(p, off) }
+
+// SendTo writes n bytes of the body from off to a bare TCP connection by
+// sendfile where that is safe. It returns errors.ErrUnsupported with 0 bytes
+// where it is not; the caller then copies with ReadAt.
+func (s *Stored) SendTo(conn *net.TCPConn, off, n int64) (int64, error) {
+	return s.src.sendTo(conn, off, n)
+}
+
+// Close gives the reference back. The body must not be touched afterwards.
+func (s *Stored) Close() {
+	if s.src != nil {
+		s.src.release()
+		s.src = nil
+	}
+}

@@ -1,0 +1,136 @@
+// Package route says which of the operator's rules a request falls under: Host
+// and path select one Route, which carries everything that was configured for
+// them, merged and compiled. A request is matched once, on its normalised path;
+// the raw path is what the cache key and the origin see.
+package route
+
+import (
+	"time"
+
+	"edgecdn/internal/unit"
+)
+
+// Host is one web property: the names it answers to and what holds for it.
+type Host struct {
+	// Names it answers to: exact ("www.example.com"), wildcard
+	// ("*.example.com", one or more labels) or "*" for all that nobody else
+	// took. The most specific name wins.
+	Names []string `yaml:"names"`
+	// Policy holds for the whole host.
+	Policy `yaml:",inline"`
+	// Redirects are tried first, in order.
+	Redirects []Redirect `yaml:"redirects"`
+	// Routes refine the policy for paths. The longest match wins.
+	Routes []Path `yaml:"routes"`
+}
+
+// Path refines its host's policy for some paths: what it leaves out is inherited.
+type Path struct {
+	// Path is exact ("/robots.txt") or a prefix ending in "/*" ("/static/*",
+	// which also matches "/static").
+	Path   string `yaml:"path"`
+	Policy `yaml:",inline"`
+}
+
+// Policy is what can be said of a host and refined for a path of it.
+type Policy struct {
+	// Origin is the name of the origin that answers misses.
+	Origin string `yaml:"origin"`
+	// Methods that are let in; others are answered 405. Default: all but
+	// CONNECT and TRACE.
+	Methods []string `yaml:"methods"`
+	// Cache rules.
+	Cache Cache `yaml:"cache"`
+	// Rewrite changes the target that the origin sees. The cache key keeps the
+	// client's own.
+	Rewrite *Rewrite `yaml:"rewrite"`
+	// Request fields changed on the way to the origin.
+	Request Fields `yaml:"request"`
+	// Response fields changed on the way to the client, after the cache.
+	Response Fields `yaml:"response"`
+}
+
+// Fields sets and removes header fields. Fields that frame the message or
+// belong to one connection cannot be named.
+type Fields struct {
+	Set    map[string]string `yaml:"set"`
+	Remove []string          `yaml:"remove"`
+}
+
+// Rewrite changes the path of the target.
+type Rewrite struct {
+	// StripPrefix is removed from the start of the path, if it is there.
+	StripPrefix string `yaml:"strip_prefix"`
+	// AddPrefix is put before the path.
+	AddPrefix string `yaml:"add_prefix"`
+}
+
+// Redirect answers matching requests with a Location instead of a response.
+type Redirect struct {
+	// Scheme limits the redirect to requests that came over it: http or https.
+	Scheme string `yaml:"scheme"`
+	// Path limits the redirect to one path, or to those under a prefix ending in "/*".
+	Path string `yaml:"path"`
+	// To is the new location: "https://{host}{target}" redirects to https; {host},
+	// {path}, {query}, {target} (path and query) and {rest} (what "*" matched)
+	// are filled in, everything else is literal.
+	To string `yaml:"to"`
+	// Status is 301, 302, 303, 307 or 308. Default 308.
+	Status int `yaml:"status"`
+}
+
+// Cache says what is stored, under which key and for how long.
+type Cache struct {
+	// Bypass sends every request to the origin and stores nothing.
+	Bypass *bool `yaml:"bypass"`
+	// Key says what tells stored responses apart.
+	Key Key `yaml:"key"`
+	// Freshness gives lifetimes; the first rule that matches a response wins.
+	Freshness []Freshness `yaml:"freshness"`
+	// StaleWhileRevalidate and StaleIfError serve a stale response for so long
+	// where it does not say itself (RFC 5861). Default 0s.
+	StaleWhileRevalidate *time.Duration `yaml:"stale_while_revalidate"`
+	StaleIfError         *time.Duration `yaml:"stale_if_error"`
+	// MaxBytes bounds the body of a stored response; larger ones pass through.
+	// Default 1GiB.
+	MaxBytes unit.Bytes `yaml:"max_bytes"`
+	// RequestDirectives honours no-cache, max-age and the like in requests,
+	// which lets any client go to the origin. Default false, as CDNs do.
+	RequestDirectives *bool `yaml:"request_directives"`
+}
+
+// Freshness is a rule for the lifetime of responses.
+type Freshness struct {
+	// Status codes it holds for, such as 404, or classes, such as 5xx. Default: 200.
+	Status []string `yaml:"status"`
+	// Types are media types ("image/*", "text/css") it holds for. Default: all.
+	Types []string `yaml:"types"`
+	// Lifetime that such responses get. 0s: not stored.
+	Lifetime time.Duration `yaml:"lifetime"`
+	// Force overrides what the response says itself, but never no-store,
+	// private, Set-Cookie or Authorization rules. Without it the lifetime is a
+	// default for responses that say nothing.
+	Force bool `yaml:"force"`
+}
+
+// Key says what a cache key is made of, beside scheme, host, path and query.
+type Key struct {
+	Query Query `yaml:"query"`
+	// Headers and Cookies whose values become part of the key.
+	Headers []string `yaml:"headers"`
+	Cookies []string `yaml:"cookies"`
+	// Host false leaves the host out, so that all names of this host share
+	// stored responses. Default true.
+	Host *bool `yaml:"host"`
+}
+
+// Query says which parameters become part of the key. The origin sees all.
+type Query struct {
+	// Allow lists the only parameters that count; a name may end in "*". An
+	// empty list that is present drops the whole query.
+	Allow *[]string `yaml:"allow"`
+	// Deny lists parameters that do not count; a name may end in "*".
+	Deny []string `yaml:"deny"`
+	// Sort orders parameters by name, keeping the order of equal names.
+	Sort *bool `yaml:"sort"`
+}
