@@ -1,0 +1,37 @@
+// Package edgecdn is the map of edge, a program that turns a few machines into
+// a CDN. There is no code here; ARCHITECTURE.md tells the same at more length.
+//
+// Rooms, from the client inwards:
+//
+//   - cmd/edge: main wires the rooms together; one small file a subcommand
+//   - config: edge.yaml to Config; strict decoding, defaults, validation, reload
+//   - server: listeners, TLS, the engines for HTTP/1.1, HTTP/2 and HTTP/3, drain
+//   - route: Host and path to a Route, matched once per request
+//   - access: who may ask, judged before anything is looked up
+//   - cache: the HTTP cache of RFC 9111; decides, judges, forwards, collapses
+//   - cache/store: keeps bytes in memory and on disk; knows no HTTP
+//   - cache/store/storetest: what every store must do, as tests
+//   - origin: the way back to where content comes from
+//   - pool: endpoints of a service, which are healthy, which to choose
+//   - admin: the operators' side: health, metrics, profiles, the REST API
+//
+// Beside them:
+//
+//   - internal/h1: field lines, framing and chunks of HTTP/1.1
+//   - internal/unit: units that configuration is written in
+//   - cmd/origin: a scripted origin for demonstration, load and tests
+//   - e2e: tests that start the real programs and use them as people do
+//   - bench: what it costs to serve, side by side with nginx
+//
+// Who may know whom (arch_test.go keeps it true):
+//
+//	server -> route, access, cache, internal/h1
+//	access -> route
+//	cache  -> route, cache/store
+//	origin -> route, pool, internal/h1
+//	route, pool, admin, cache/store -> nothing of ours
+//	config -> every room's Config
+//	cmd/edge -> all
+//
+// and internal/unit is a leaf that all may use. Siblings meet in cmd/edge.
+package edgecdn
