@@ -1,0 +1,109 @@
+package admin
+
+// The REST API and health: what a node says of itself.
+
+import (
+	"net/http"
+	"time"
+)
+
+// Status is what GET /v1/status answers.
+type Status struct {
+	Version string    `json:"version"`
+	Started time.Time `json:"started"`
+	// UptimeSeconds since Started.
+	UptimeSeconds int64 `json:"uptime_seconds"`
+	// Phase of the node: starting, serving or draining.
+	Phase string `json:"phase"`
+	// NotReady holds the reasons why /readyz answers 503; empty when ready.
+	NotReady []string `json:"not_ready"`
+	// Listeners that are open.
+	Listeners []Listener `json:"listeners"`
+	// Config says what was loaded and how the last reload went.
+	Config ConfigStatus `json:"config"`
+	// Store has an entry for each tier.
+	Store []Tier `json:"store"`
+}
+
+// Listener is an open listener.
+type Listener struct {
+	// Protocol is http, https (TCP), http3 (UDP) or admin.
+	Protocol string `json:"protocol"`
+	Address  string `json:"address"`
+}
+
+// ConfigStatus is the state of the configuration.
+type ConfigStatus struct {
+	// File that was loaded; "" when the node runs on flags alone.
+	File string `json:"file"`
+	// Loaded is when the configuration in force was put in force.
+	Loaded time.Time `json:"loaded"`
+	// Reloads and Failures count reloads since the start, good and refused.
+	Reloads  uint64 `json:"reloads"`
+	Failures uint64 `json:"failures"`
+	// LastError of the last reload, "" when it went well; the configuration
+	// before it is in force then. LastErrorAt is when.
+	LastError   string     `json:"last_error,omitempty"`
+	LastErrorAt *time.Time `json:"last_error_at,omitempty"`
+}
+
+// Tier is the fill of a store tier.
+type Tier struct {
+	// Name is memory or disk.
+	Name    string `json:"name"`
+	Objects int64  `json:"objects"`
+	Bytes   int64  `json:"bytes"`
+	// BytesMax is the budget that Bytes stays under.
+	BytesMax int64 `json:"bytes_max"`
+	// Broken tells that the tier is out of use after errors of its device.
+	Broken bool `json:"broken,omitempty"`
+}
+
+// health answers as long as the process can answer at all.
+func (s *Server) health(w http.ResponseWriter, _ *http.Request) {
+	writeJSON(w, http.StatusOK, struct {
+		Alive bool `json:"alive"`
+	}{true})
+}
+
+// ready answers 200 while the node wants traffic, 503 with the reasons while it
+// starts or drains.
+func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
+	reasons := s.src.NotReady()
+	status := http.StatusOK
+	if len(reasons) > 0 {
+		status = http.StatusServiceUnavailable
+	}
+	writeJSON(w, status, struct {
+		Ready   bool     `json:"ready"`
+		Reasons []string `json:"reasons,omitempty"`
+	}{len(reasons) == 0, reasons})
+}
+
+func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
+	st := s.src.Status()
+	st.NotReady = append([]string{}, s.src.NotReady()...)
+	st.UptimeSeconds = int64(time.Since(st.Started).Seconds())
+	writeJSON(w, http.StatusOK, st)
+}
+
+func (s *Server) config(w http.ResponseWriter, _ *http.Request) {
+	effective, err := s.src.Config()
+	if err != nil {
+		s.log.Error("admin: show configuration", "err", err)
+		writeProblem(w, http.StatusInternalServerError, "the configuration cannot be shown; the log says why")
+		return
+	}
+	writeJSON(w, http.StatusOK, effective)
+}
+
+// reload answers when the new configuration is in force, or 422 with every
+// problem in it while the old one stays.
+func (s *Server) reload(w http.ResponseWriter, r *http.Request) {
+	s.log.Info("admin: reload asked for", "token", actor(r), "client", clientAddr(r))
+	if err := s.src.Reload(r.Context()); err != nil {
+		writeProblem(w, http.StatusUnprocessableEntity, err.Error())
+		return
+	}
+	writeJSON(w, http.StatusOK, s.src.Status().Config)
+}

@@ -1,0 +1,278 @@
+package admin
+
+// The listener and the table of what it answers.
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// What this listener bears: it serves few clients, so that bounds can be tight.
+const (
+	headerBytesMax = 16 << 10
+	bodyBytesMax   = 1 << 20
+	connectionsMax = 256
+	scrapesMax     = 4 // at the same time
+	headerTimeout  = 5 * time.Second
+	// messageTimeout bounds reading and writing alike: net/http cancels a request
+	// that is being answered when its read timeout passes, and profiles take long.
+	messageTimeout = 2 * time.Minute
+	idleTimeout    = time.Minute
+	stopTimeout    = 5 * time.Second
+)
+
+// Sources are what the listener shows, filled in by main. All must be set and
+// may be called from many goroutines at once.
+type Sources struct {
+	// Data is the directory where the token is made if none is configured.
+	Data string
+	// NotReady returns why the node does not want traffic; none: it does.
+	NotReady func() []string
+	// Status of the node; NotReady and UptimeSeconds are filled in here.
+	Status func() Status
+	// Config returns the configuration in force as something that encodes to
+	// JSON, secrets masked.
+	Config func() (any, error)
+	// Reload reads the configuration again and returns when it is in force, or
+	// why it is not.
+	Reload func(context.Context) error
+	// Samples gives every metric of the node.
+	Samples func(emit func(Sample))
+}
+
+// Stats counts what happened on the listener since the start.
+type Stats struct {
+	Requests           atomic.Uint64 // requests of all kinds
+	HostRefused        atomic.Uint64 // Host was not one of ours
+	AuthFailures       atomic.Uint64 // no token came, or a wrong one
+	RateLimited        atomic.Uint64 // refused unseen after too many such failures
+	FailuresFull       atomic.Uint64 // failures from more addresses than are told apart
+	ConnectionsRefused atomic.Uint64 // closed at once: too many were open
+}
+
+// live is what Apply replaces.
+type live struct {
+	hosts       map[string]bool
+	credentials []credential
+}
+
+// Server is the operators' side of a node.
+type Server struct {
+	cfg      Config
+	src      Sources
+	log      *slog.Logger
+	live     atomic.Pointer[live]
+	failures failures
+	stats    Stats
+	http     *http.Server
+	listener net.Listener
+}
+
+// New makes a server. It makes the token under the data directory if none is
+// configured and none is there, and logs where.
+func New(cfg Config, src Sources, log *slog.Logger) (*Server, error) {
+	s := &Server{cfg: cfg.WithDefaults(), src: src, log: log}
+	if err := s.Apply(cfg); err != nil {
+		return nil, err
+	}
+	s.http = &http.Server{
+		Handler:           s.handler(),
+		ReadHeaderTimeout: headerTimeout,
+		ReadTimeout:       messageTimeout,
+		WriteTimeout:      messageTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    headerBytesMax,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+	return s, nil
+}
+
+// Check tells whether Apply would take the configuration, and changes nothing.
+func (s *Server) Check(cfg Config) error {
+	cfg = cfg.WithDefaults()
+	var problems []error
+	cfg.Validate(func(path, problem string) {
+		problems = append(problems, fmt.Errorf("admin.%s: %s", path, problem))
+	})
+	if cfg.Listen != s.cfg.Listen || cfg.Public != s.cfg.Public {
+		problems = append(problems, fmt.Errorf("admin.listen: changes from %s to %s only with a restart", s.cfg.Listen, cfg.Listen))
+	}
+	return errors.Join(problems...)
+}
+
+// Apply replaces the hosts and tokens that are let in. On an error the old ones stay.
+func (s *Server) Apply(cfg Config) error {
+	if err := s.Check(cfg); err != nil {
+		return err
+	}
+	next := &live{hosts: make(map[string]bool)}
+	for _, host := range cfg.Hosts {
+		next.hosts[hostname(host)] = true
+	}
+	if s.cfg.Listen != off {
+		host, _, err := net.SplitHostPort(s.cfg.Listen)
+		if err != nil {
+			return fmt.Errorf("admin: listen address: %w", err)
+		}
+		if addr, err := netip.ParseAddr(host); err != nil || !addr.IsUnspecified() {
+			next.hosts[hostname(host)] = true
+		}
+		var made string
+		if next.credentials, made, err = credentials(cfg, s.src.Data); err != nil {
+			return err
+		}
+		if made != "" {
+			s.log.Info("admin: token made, as none is configured", "file", made)
+		}
+	}
+	s.live.Store(next)
+	return nil
+}
+
+// Listen opens the listener. It does nothing where it is configured off.
+func (s *Server) Listen() error {
+	if s.cfg.Listen == off {
+		return nil
+	}
+	ln, err := net.Listen("tcp", s.cfg.Listen)
+	if err != nil {
+		return fmt.Errorf("admin: %w", err)
+	}
+	s.listener = &boundListener{Listener: ln, slots: make(chan struct{}, connectionsMax), refused: &s.stats.ConnectionsRefused}
+	return nil
+}
+
+// Addr returns the address that Listen opened, "" if none is open.
+func (s *Server) Addr() string {
+	if s.listener == nil {
+		return ""
+	}
+	return s.listener.Addr().String()
+}
+
+// Stats returns the counters; they may be read at any time.
+func (s *Server) Stats() *Stats { return &s.stats }
+
+// Run serves until ctx ends, then gives requests in flight a few seconds.
+func (s *Server) Run(ctx context.Context) error {
+	if s.listener == nil {
+		<-ctx.Done()
+		return nil
+	}
+	// Requests end with the server: a profile under way is cut to what it has.
+	s.http.BaseContext = func(net.Listener) context.Context { return ctx }
+	served := make(chan error, 1)
+	go func() { served <- s.http.Serve(s.listener) }()
+	select {
+	case err := <-served:
+		return fmt.Errorf("admin: serve: %w", err)
+	case <-ctx.Done():
+	}
+	stop, cancel := context.WithTimeout(context.Background(), stopTimeout)
+	defer cancel()
+	err := s.http.Shutdown(stop)
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = s.http.Close()
+	}
+	<-served
+	if err != nil {
+		return fmt.Errorf("admin: stop: %w", err)
+	}
+	return nil
+}
+
+// handler is the table of what is answered. Only what stands in open is answered
+// without a token; a path that nobody added wants one as well.
+func (s *Server) handler() http.Handler {
+	open, closed := http.NewServeMux(), http.NewServeMux()
+	open.Handle("/healthz", allow(http.MethodGet, s.health))
+	open.Handle("/readyz", allow(http.MethodGet, s.ready))
+	open.Handle("/", s.checkToken(closed))
+
+	closed.Handle("/metrics", allow(http.MethodGet, promhttp.HandlerFor(newRegistry(s.src.Samples), promhttp.HandlerOpts{
+		ErrorLog:            slog.NewLogLogger(s.log.Handler(), slog.LevelError),
+		MaxRequestsInFlight: scrapesMax,
+	}).ServeHTTP))
+	closed.Handle("/v1/status", allow(http.MethodGet, s.status))
+	closed.Handle("/v1/config", allow(http.MethodGet, s.config))
+	closed.Handle("/v1/reload", allow(http.MethodPost, s.reload))
+	closed.Handle("/debug/pprof/", allow(http.MethodGet, pprof.Index))
+	closed.Handle("/debug/pprof/cmdline", allow(http.MethodGet, pprof.Cmdline))
+	closed.Handle("/debug/pprof/profile", allow(http.MethodGet, pprof.Profile))
+	closed.Handle("/debug/pprof/symbol", allow(http.MethodGet, pprof.Symbol))
+	closed.Handle("/debug/pprof/trace", allow(http.MethodGet, pprof.Trace))
+	closed.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		writeProblem(w, http.StatusNotFound, fmt.Sprintf("nothing is at %.80q", r.URL.Path))
+	})
+
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "no-store")
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		r.Body = http.MaxBytesReader(w, r.Body, bodyBytesMax)
+		s.checkHost(open).ServeHTTP(w, r)
+	})
+}
+
+// allow answers 405 for other methods; HEAD goes with GET.
+func allow(method string, handle http.HandlerFunc) http.Handler {
+	allowed := method
+	if method == http.MethodGet {
+		allowed = "GET, HEAD"
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != method && (method != http.MethodGet || r.Method != http.MethodHead) {
+			w.Header().Set("Allow", allowed)
+			writeProblem(w, http.StatusMethodNotAllowed, "use "+allowed+" here")
+			return
+		}
+		handle(w, r)
+	})
+}
+
+// boundListener closes connections over the bound at once instead of letting
+// them wait for those that are open.
+type boundListener struct {
+	net.Listener
+	slots   chan struct{}
+	refused *atomic.Uint64
+}
+
+func (l *boundListener) Accept() (net.Conn, error) {
+	for {
+		conn, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		select {
+		case l.slots <- struct{}{}:
+			return &boundConn{Conn: conn, slots: l.slots}, nil
+		default:
+			l.refused.Add(1)
+			conn.Close()
+		}
+	}
+}
+
+// boundConn gives its slot back when it is closed, once.
+type boundConn struct {
+	net.Conn
+	slots  chan struct{}
+	closed atomic.Bool
+}
+
+func (c *boundConn) Close() error {
+	if c.closed.CompareAndSwap(false, true) {
+		<-c.slots
+	}
+	return c.Conn.Close()
+}
