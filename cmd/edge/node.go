@@ -1,0 +1,116 @@
+package main
+
+// How commands find and ask a running node.
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"edgecdn/admin"
+)
+
+// addrFile is where a running node writes the address of its admin listener,
+// below its data directory.
+const addrFile = "admin.addr"
+
+const (
+	answerTimeout  = 30 * time.Second
+	answerBytesMax = 4 << 20
+)
+
+// nodeFlags say which node is meant.
+type nodeFlags struct {
+	Admin string `env:"EDGE_ADMIN" placeholder:"HOST:PORT" help:"Admin listener of the node. Default: the one that a node wrote into its data directory."`
+	Token string `env:"EDGE_TOKEN" placeholder:"TOKEN" help:"Token for it; other users of this machine see a flag, but not a variable. Default: the one in the data directory."`
+	Data  string `default:"./data" placeholder:"DIR" help:"Data directory of a node on this machine."`
+}
+
+// ask sends a request to the node's admin listener and decodes its answer into
+// answer. All answers but 200 are errors.
+func (f nodeFlags) ask(method, path string, answer any) error {
+	base, err := f.base()
+	if err != nil {
+		return err
+	}
+	token := f.Token
+	if token == "" {
+		token, err = admin.ReadToken(filepath.Join(f.Data, admin.TokenFile))
+		if errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("no token: give --token or EDGE_TOKEN, or with --data the data directory of the node (none in %s)", f.Data)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), answerTimeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, method, base+path, http.NoBody)
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
+	// No proxy and no redirect: the token goes to the node and to nobody else.
+	client := http.Client{
+		Transport:     &http.Transport{DisableKeepAlives: true},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return fmt.Errorf("no node answers at %s: %w", base, errors.Unwrap(err))
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, answerBytesMax))
+	if err != nil {
+		return fmt.Errorf("%s%s: %w", base, path, err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		return problemIn(resp, body)
+	}
+	if err := json.NewDecoder(bytes.NewReader(body)).Decode(answer); err != nil {
+		return fmt.Errorf("%s%s does not answer as a node does: %w", base, path, err)
+	}
+	return nil
+}
+
+// problemIn makes an error of a problem (RFC 9457) or of any other answer.
+func problemIn(resp *http.Response, body []byte) error {
+	var problem struct{ Detail string }
+	if json.Unmarshal(body, &problem) == nil && problem.Detail != "" {
+		return errors.New(problem.Detail)
+	}
+	return fmt.Errorf("%s answers %s", resp.Request.URL.Host, resp.Status)
+}
+
+// base returns the URL of the admin listener.
+func (f nodeFlags) base() (string, error) {
+	addr := f.Admin
+	if addr == "" {
+		b, err := os.ReadFile(filepath.Join(f.Data, addrFile))
+		if errors.Is(err, fs.ErrNotExist) {
+			return "", fmt.Errorf("no node runs on %s: give its admin listener with --admin or EDGE_ADMIN, or its data directory with --data", f.Data)
+		}
+		if err != nil {
+			return "", fmt.Errorf("find the node: %w", err)
+		}
+		addr = strings.TrimSpace(string(b))
+	}
+	if !strings.Contains(addr, "://") {
+		addr = "http://" + addr
+	}
+	u, err := url.Parse(addr)
+	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
+		return "", fmt.Errorf("--admin %s: write HOST:PORT, such as 127.0.0.1:8081", addr)
+	}
+	return strings.TrimSuffix(addr, "/"), nil
+}
