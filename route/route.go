@@ -2,6 +2,8 @@ package route
 
 import (
 	"errors"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -23,19 +25,59 @@ type Route struct {
 	// HostIndex numbers the hosts of a Table from 0, for counters without maps.
 	HostIndex int
 
+	// Origin is "" where a host only redirects: what no redirect takes is 404.
 	Origin   string
-	Methods  []string
+	Methods  []string // nil: see Allows
 	Rewrite  *Rewrite
-	Request  Fields
-	Response Fields
+	Request  Fields // names in lower case; Remove comes before Set
+	Response Fields // names in lower case; Remove comes before Set
 
-	Bypass               bool
+	Bypass bool
+	// Key has Headers in lower case, Headers and Cookies sorted and without
+	// duplicates, and Host set. Its Query is applied by AppendQuery.
 	Key                  Key
-	Freshness            []Freshness
+	Freshness            []Freshness // applied by Lifetime
 	StaleWhileRevalidate time.Duration
 	StaleIfError         time.Duration
 	MaxBytes             int64
 	RequestDirectives    bool
 
-	redirects []Redirect
+	redirects []redirect
+	lifetimes []lifetime
+	query     query
+	allow     string
+}
+
+// defaultMethods is what Allow fields say where no methods are configured.
+const defaultMethods = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
+
+// Allows reports whether the route lets a method in. Without configured methods
+// all are, but for CONNECT, which asks for a tunnel, and TRACE, which shows a
+// client's fields to scripts. GET lets HEAD in too.
+func (r *Route) Allows(method string) bool {
+	if r.Methods == nil {
+		return method != "CONNECT" && method != "TRACE"
+	}
+	return slices.Contains(r.Methods, method)
+}
+
+// AllowField returns the value of the Allow field that a 405 must carry
+// (RFC 9110 15.5.6).
+func (r *Route) AllowField() string { return r.allow }
+
+// Target returns the request target that the origin sees: raw, with its path
+// rewritten if the route says so. All bytes that no prefix covers are kept.
+func (r *Route) Target(raw string) string {
+	if r.Rewrite == nil || !strings.HasPrefix(raw, "/") {
+		return raw
+	}
+	if rest, ok := strings.CutPrefix(raw, r.Rewrite.StripPrefix); ok && r.Rewrite.StripPrefix != "" {
+		switch {
+		case rest == "" || rest[0] == '?':
+			raw = "/" + rest
+		case rest[0] == '/':
+			raw = rest
+		}
+	}
+	return r.Rewrite.AddPrefix + raw
 }

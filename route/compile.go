@@ -1,0 +1,188 @@
+package route
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"edgecdn/internal/unit"
+)
+
+// maxBytesDefault bounds the body of a stored response where nothing else is said.
+const maxBytesDefault = unit.GiB
+
+// compileHost merges the policies of a validated host into one Route a path.
+func compileHost(h *Host, index int) *host {
+	name := strings.ToLower(h.Names[0])
+	redirects := make([]redirect, len(h.Redirects))
+	for i := range h.Redirects {
+		redirects[i] = compileRedirect(&h.Redirects[i])
+	}
+	compile := func(pattern string, p *Policy) *Route {
+		r := compilePolicy(p)
+		r.Host, r.Pattern, r.HostIndex, r.redirects = name, pattern, index, redirects
+		return r
+	}
+	out := &host{exact: make(map[string]*Route), prefix: make(map[string]*Route)}
+	out.own = compile("/*", &h.Policy)
+	for i := range h.Routes {
+		path := &h.Routes[i]
+		merged := merge(&h.Policy, &path.Policy)
+		r := compile(path.Path, &merged)
+		base, isPrefix := strings.CutSuffix(path.Path, "/*")
+		switch {
+		case !isPrefix:
+			out.exact[path.Path] = r
+		case base == "":
+			out.own = r
+		default:
+			out.prefix[base] = r
+			out.longest = max(out.longest, len(base))
+		}
+	}
+	return out
+}
+
+// merge returns the policy of a path: its own where it says something, else its
+// host's. Field rules and key parts are merged one by one.
+func merge(host, path *Policy) Policy {
+	out := *path
+	if out.Origin == "" {
+		out.Origin = host.Origin
+	}
+	if out.Methods == nil {
+		out.Methods = host.Methods
+	}
+	if out.Rewrite == nil {
+		out.Rewrite = host.Rewrite
+	}
+	out.Request = mergeFields(host.Request, path.Request)
+	out.Response = mergeFields(host.Response, path.Response)
+	out.Cache = mergeCache(&host.Cache, &path.Cache)
+	return out
+}
+
+func mergeCache(host, path *Cache) Cache {
+	out := *path
+	inherit(&out.Bypass, host.Bypass)
+	inherit(&out.StaleWhileRevalidate, host.StaleWhileRevalidate)
+	inherit(&out.StaleIfError, host.StaleIfError)
+	inherit(&out.RequestDirectives, host.RequestDirectives)
+	inherit(&out.Key.Host, host.Key.Host)
+	inherit(&out.Key.Query.Allow, host.Key.Query.Allow)
+	inherit(&out.Key.Query.Sort, host.Key.Query.Sort)
+	if out.Key.Query.Deny == nil {
+		out.Key.Query.Deny = host.Key.Query.Deny
+	}
+	if out.Key.Headers == nil {
+		out.Key.Headers = host.Key.Headers
+	}
+	if out.Key.Cookies == nil {
+		out.Key.Cookies = host.Key.Cookies
+	}
+	if out.Freshness == nil {
+		out.Freshness = host.Freshness
+	}
+	if out.MaxBytes == 0 {
+		out.MaxBytes = host.MaxBytes
+	}
+	return out
+}
+
+func inherit[T any](own **T, from *T) {
+	if *own == nil {
+		*own = from
+	}
+}
+
+// mergeFields lets a path's rules win over its host's for the same field.
+func mergeFields(host, path Fields) Fields {
+	host, path = compileFields(host), compileFields(path)
+	out := Fields{Set: path.Set, Remove: path.Remove}
+	for name, value := range host.Set {
+		if _, own := path.Set[name]; own || slices.Contains(path.Remove, name) {
+			continue
+		}
+		if out.Set == nil {
+			out.Set = make(map[string]string)
+		}
+		out.Set[name] = value
+	}
+	for _, name := range host.Remove {
+		if _, own := path.Set[name]; !own && !slices.Contains(out.Remove, name) {
+			out.Remove = append(out.Remove, name)
+		}
+	}
+	slices.Sort(out.Remove)
+	return out
+}
+
+// compileFields returns a copy with names in lower case.
+func compileFields(f Fields) Fields {
+	out := Fields{Remove: lower(f.Remove)}
+	if len(f.Set) > 0 {
+		out.Set = make(map[string]string, len(f.Set))
+		for name, value := range f.Set {
+			out.Set[strings.ToLower(name)] = value
+		}
+	}
+	return out
+}
+
+// compilePolicy fills in the defaults.
+func compilePolicy(p *Policy) *Route {
+	c := &p.Cache
+	r := &Route{
+		Origin:               p.Origin,
+		Request:              compileFields(p.Request),
+		Response:             compileFields(p.Response),
+		Bypass:               or(c.Bypass, false),
+		Key:                  c.Key,
+		Freshness:            c.Freshness,
+		StaleWhileRevalidate: or(c.StaleWhileRevalidate, 0),
+		StaleIfError:         or(c.StaleIfError, 0),
+		MaxBytes:             int64(c.MaxBytes),
+		RequestDirectives:    or(c.RequestDirectives, false),
+		lifetimes:            compileLifetimes(c.Freshness),
+		query:                compileQuery(&c.Key.Query),
+		allow:                defaultMethods,
+	}
+	if r.MaxBytes == 0 {
+		r.MaxBytes = int64(maxBytesDefault)
+	}
+	r.Key.Headers = lower(c.Key.Headers)
+	r.Key.Cookies = slices.Compact(slices.Sorted(slices.Values(c.Key.Cookies)))
+	keepHost := or(c.Key.Host, true)
+	r.Key.Host = &keepHost
+	if w := p.Rewrite; w != nil && *w != (Rewrite{}) {
+		r.Rewrite = &Rewrite{
+			StripPrefix: strings.TrimSuffix(w.StripPrefix, "/"),
+			AddPrefix:   strings.TrimSuffix(w.AddPrefix, "/"),
+		}
+	}
+	if p.Methods != nil {
+		r.Methods = slices.Clone(p.Methods)
+		if slices.Contains(r.Methods, "GET") && !slices.Contains(r.Methods, "HEAD") {
+			r.Methods = append(r.Methods, "HEAD")
+		}
+		r.allow = strings.Join(r.Methods, ", ")
+	}
+	return r
+}
+
+// lower returns the names in lower case, sorted, each once.
+func lower(names []string) []string {
+	set := make(map[string]bool, len(names))
+	for _, name := range names {
+		set[strings.ToLower(name)] = true
+	}
+	return slices.Sorted(maps.Keys(set))
+}
+
+func or[T bool | time.Duration](value *T, otherwise T) T {
+	if value == nil {
+		return otherwise
+	}
+	return *value
+}
