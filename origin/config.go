@@ -4,7 +4,14 @@
 // must look like is decided here; whether to ask at all is the cache's affair.
 package origin
 
-import "time"
+import (
+	"cmp"
+	"fmt"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+)
 
 // Config is one origin.
 type Config struct {
@@ -29,4 +36,82 @@ type Config struct {
 	StallTimeout time.Duration `yaml:"stall_timeout"`
 	// IdleTimeout of a connection that is kept for the next request. Default 90s.
 	IdleTimeout time.Duration `yaml:"idle_timeout"`
+}
+
+const connectionsMax = 65536
+
+// WithDefaults returns the configuration with what was left out filled in.
+func (c Config) WithDefaults() Config {
+	c.Connections = cmp.Or(c.Connections, 256)
+	c.DialTimeout = cmp.Or(c.DialTimeout, 5*time.Second)
+	c.HeaderTimeout = cmp.Or(c.HeaderTimeout, 30*time.Second)
+	c.StallTimeout = cmp.Or(c.StallTimeout, 30*time.Second)
+	c.IdleTimeout = cmp.Or(c.IdleTimeout, 90*time.Second)
+	return c
+}
+
+// Validate reports everything that cannot work, each by its path in this struct.
+// It opens no file.
+func (c Config) Validate(report func(path, problem string)) {
+	if problem := urlProblem(c.URL); problem != "" {
+		report("url", problem)
+	} else if strings.HasPrefix(c.URL, "http:") {
+		for _, key := range []struct {
+			path string
+			set  bool
+		}{{"server_name", c.ServerName != ""}, {"ca", c.CA != ""}, {"insecure", c.Insecure}} {
+			if key.set {
+				report(key.path, "is for TLS only, but the url begins with http: leave it out or write https")
+			}
+		}
+	}
+	if strings.ContainsAny(c.Host, "/@ \\?#\t\r\n") {
+		report("host", fmt.Sprintf("%q is not a host: write a name, with a port if it is not the usual one", c.Host))
+	}
+	if strings.ContainsAny(c.ServerName, "/@ \\?#:\t\r\n") {
+		report("server_name", fmt.Sprintf("%q is not a name in a certificate: write it without scheme and port", c.ServerName))
+	}
+	if c.Insecure && c.CA != "" {
+		report("insecure", "accepts any certificate, so that ca has no effect: keep one of them")
+	}
+	if c.Connections < 0 || c.Connections > connectionsMax {
+		report("connections", fmt.Sprintf("%d is out of bounds: choose from 1 to %d", c.Connections, connectionsMax))
+	}
+	for _, timeout := range []struct {
+		path  string
+		value time.Duration
+	}{
+		{"dial_timeout", c.DialTimeout}, {"header_timeout", c.HeaderTimeout},
+		{"stall_timeout", c.StallTimeout}, {"idle_timeout", c.IdleTimeout},
+	} {
+		if timeout.value != 0 && (timeout.value < time.Millisecond || timeout.value > 24*time.Hour) {
+			report(timeout.path, fmt.Sprintf("%v is out of bounds: choose from 1ms to 24h", timeout.value))
+		}
+	}
+}
+
+// urlProblem says what keeps text from being an origin's URL; "" is nothing.
+func urlProblem(text string) string {
+	if text == "" {
+		return "is missing: write scheme, host and port, such as http://127.0.0.1:9000"
+	}
+	u, err := url.Parse(text)
+	switch {
+	case err != nil:
+		return fmt.Sprintf("%q is not a URL: write one such as http://127.0.0.1:9000", text)
+	case u.Scheme != "http" && u.Scheme != "https" || u.Opaque != "":
+		return fmt.Sprintf("%q does not begin with http:// or https://", text)
+	case u.Hostname() == "":
+		return fmt.Sprintf("%q names no host", text)
+	case u.User != nil:
+		return "holds a user name or password: set the Authorization field under request of the host instead"
+	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || strings.HasSuffix(text, "#"):
+		return fmt.Sprintf("%q has a query or fragment: leave it out", text)
+	}
+	if port := u.Port(); port != "" || strings.HasSuffix(u.Host, ":") {
+		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+			return fmt.Sprintf("%q is no port: write a number from 1 to 65535", port)
+		}
+	}
+	return ""
 }
