@@ -25,6 +25,7 @@ var (
 	ErrTooLarge = errors.New("store: object too large") // will never fit
 	ErrBroken   = errors.New("store: out of use")       // the device failed
 	ErrClosed   = errors.New("store: closed")
+	ErrLength   = errors.New("store: body length differs from its meta")
 )
 
 // A Key finds a stored object. Hash is made by a Hasher from Text and finds the
@@ -60,6 +61,9 @@ type Meta struct {
 	Groups    []uint64
 }
 
+// BodyMax bounds a body in the memory tier; larger ones live on disk only.
+const BodyMax = 1 << 20
+
 // HeaderMax bounds Meta.Header.
 const HeaderMax = 128 << 10
 
@@ -81,18 +85,24 @@ type Store interface {
 
 // Writer receives one body. Write, Commit and Abort belong to one goroutine;
 // ReadAt may be called by others at the same time, for bytes that a Write has
-// returned for, until Commit or Abort is called.
+// returned for, until Commit succeeds or Abort is called.
 type Writer interface {
 	io.Writer
 	io.ReaderAt
 	// Commit makes the object visible with this Meta (its Length must match what
 	// was written) and returns a reference to it, which the caller must Close.
-	// After an error nothing is stored, as after Abort.
+	// After an error nothing is stored; ReadAt goes on answering until Abort.
 	Commit(Meta) (*Stored, error)
 	// Abort drops what was written. Abort after Commit does nothing, so that it
 	// can be deferred.
 	Abort()
 }
+
+// The tiers, as Stored.Tier names them.
+const (
+	tierMemory = "memory"
+	tierDisk   = "disk"
+)
 
 // A source is where the body of a Stored comes from.
 type source interface {

@@ -1,0 +1,310 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync/atomic"
+
+	"edgecdn/internal/unit"
+)
+
+// The memory tier. Its truth is the index (memory_index.go) and one account of
+// bytes (used); a policy (policy.go, evict.go) only names who must leave, and
+// ristretto (policy_owner.go) only advises it.
+//
+// The life of an object:
+//
+//	Create   a fill: a body with one reference, charged as it grows; in no list
+//	Commit   an entry is put into the index (one more reference, the index's),
+//	         then the body into probation; the entry it replaces takes the way out
+//	Lookup   one more reference for each Stored, none once the count is zero
+//	Freshen  another entry takes the place of the first and keeps the body
+//	the way out, by Remove, eviction or a newer object: unlinked from the index,
+//	         forgotten by the policy, then the index's reference is given back
+//	Close    of the last Stored: the block is free for others
+//
+// Entries and bodies are left to the collector and never reused; blocks are.
+// So a late reader finds zero references and looks again, and cannot meet
+// another object's bytes.
+//
+// Locks: a shard's, the policy's, a size class's, the list of chunks. Nobody
+// holds two of them, calls back or does I/O under one. Lookup takes none. Of the
+// others each is held for a bounded number of steps; sends to the owner's queue
+// never wait.
+
+// Memory keeps bodies of at most BodyMax in memory that the collector does not
+// scan. It implements Store.
+type Memory struct {
+	index   *index
+	policy  *policy
+	slabs   *slabs
+	prepare func(*Meta) (any, int64, error)
+	log     *slog.Logger
+
+	budget atomic.Int64 // bytes allowed
+	used   atomic.Int64 // bytes granted: pages of bodies, entries, what is fixed
+	clock  atomic.Int64 // requests served, in steps of clockStep
+	fills  atomic.Int64 // open writers
+	closed atomic.Bool
+
+	ops      chan op     // residents of main that came and went, for the owner
+	accesses chan *shard // shards with new samples, for the owner
+	// second, when set, is called by Lookup at the first request after the fill.
+	// It must not wait.
+	second func(*entry)
+	stats  memoryCounters
+}
+
+// Bounds of the queues to the owner.
+const (
+	opsMax      = 8192
+	accessesMax = shards
+)
+
+// memoryDefault is MemoryConfig.Bytes where none is given.
+const memoryDefault = 256 * unit.MiB
+
+// memoryLeast is less than which the fixed parts and size classes do not fit.
+const memoryLeast = 8 * unit.MiB
+
+// NewMemory returns a memory tier. prepare may be nil; see Config.Prepare.
+// Without Run it works, but evicts less wisely.
+func NewMemory(cfg MemoryConfig, prepare func(*Meta) (any, int64, error), log *slog.Logger) *Memory {
+	cfg = cfg.WithDefaults()
+	ops := make(chan op, opsMax)
+	m := &Memory{
+		index:    newIndex(),
+		policy:   newPolicy(int64(cfg.Bytes)/1024, rand.Uint64(), ops),
+		slabs:    newSlabs(),
+		prepare:  prepare,
+		log:      log,
+		ops:      ops,
+		accesses: make(chan *shard, accessesMax),
+	}
+	m.budget.Store(int64(cfg.Bytes))
+	m.used.Store(m.fixed())
+	return m
+}
+
+// WithDefaults returns c with what is zero filled in.
+func (c MemoryConfig) WithDefaults() MemoryConfig {
+	if c.Bytes == 0 {
+		c.Bytes = memoryDefault
+	}
+	return c
+}
+
+// Validate reports what is wrong with c.
+func (c MemoryConfig) Validate(report func(path, problem string)) {
+	if c.Bytes != 0 && c.Bytes < memoryLeast {
+		report("bytes", fmt.Sprintf("%v is too little to keep bodies of %v: give at least %v",
+			c.Bytes, unit.Bytes(BodyMax), memoryLeast))
+	}
+}
+
+// Lookup returns the object under key if it is in memory. It takes no lock,
+// waits for nothing and allocates nothing. The caller must Close what it gets.
+func (m *Memory) Lookup(key Key) (Stored, bool) {
+	s := m.index.shard(key.Hash)
+	e := m.index.acquire(key)
+	if e == nil {
+		s.misses.Add(1)
+		return Stored{}, false
+	}
+	m.hit(s, e)
+	return Stored{meta: &e.meta, value: e.value, tier: tierMemory, src: e.body}, true
+}
+
+// hit records a request for e.
+func (m *Memory) hit(s *shard, e *entry) {
+	m.tick(s)
+	s.hits.Add(1)
+	b := e.body
+	b.last.Store(m.clock.Load())
+	n := b.hits.Add(1)
+	// The sketch counts to 15: every request of a cold object matters, of a hot
+	// one few.
+	if n <= 4 || n%8 == 0 {
+		m.sample(s, e.hash.Lo)
+	}
+	if n == 1 && m.second != nil {
+		m.second(e)
+	}
+}
+
+// tick moves the clock by one request, now and then.
+func (m *Memory) tick(s *shard) {
+	if s.requests.Add(1)%clockStep == 0 {
+		m.clock.Add(clockStep)
+	}
+}
+
+// sample leaves an access for the owner to find.
+func (m *Memory) sample(s *shard, key uint64) {
+	n := s.sampled.Add(1)
+	s.samples[n%sampleSlots].Store(key)
+	if n%sampleSlots == 0 {
+		select {
+		case m.accesses <- s:
+		default:
+			m.stats.samplesDropped.Add(sampleSlots)
+		}
+	}
+}
+
+// requested records a request that found nothing and began a fill.
+func (m *Memory) requested(h Hash) {
+	m.tick(m.index.shard(h))
+	m.policy.request(h.Lo)
+}
+
+// Open implements Store.
+func (m *Memory) Open(key Key) (*Stored, error) {
+	if s, ok := m.Lookup(key); ok {
+		return &s, nil
+	}
+	return nil, ErrNotFound
+}
+
+// publish makes e the entry of its key.
+func (m *Memory) publish(e *entry) {
+	if old := m.index.put(e); old != nil {
+		m.leave(old)
+	}
+	m.stats.commits.Add(1)
+	m.policy.add(e.body, e.charge+e.body.memory(), m.clock.Load())
+	if m.closed.Load() {
+		m.clear()
+	}
+}
+
+// leave takes an entry that was unlinked from the index the rest of the way out.
+func (m *Memory) leave(e *entry) {
+	m.policy.gone(e.body)
+	m.used.Add(-e.charge)
+	e.body.release()
+}
+
+// Freshen implements Store.
+func (m *Memory) Freshen(key Key, meta Meta) error {
+	if len(meta.Header) > HeaderMax {
+		return ErrTooLarge
+	}
+	for {
+		old := m.index.find(key)
+		if old == nil {
+			return ErrNotFound
+		}
+		meta.Length = old.meta.Length
+		e, err := m.newEntry(Key{old.hash, old.text}, meta)
+		if err != nil {
+			return err
+		}
+		if !m.reserve(e.charge) {
+			m.stats.full.Add(1)
+			return ErrFull
+		}
+		e.body = old.body
+		if m.index.swap(old, e) {
+			m.used.Add(-old.charge)
+			m.policy.recharge(e.body, e.charge-old.charge)
+			return nil
+		}
+		m.used.Add(-e.charge)
+	}
+}
+
+// Remove implements Store.
+func (m *Memory) Remove(key Key) error {
+	if e := m.index.remove(key); e != nil {
+		m.stats.removes.Add(1)
+		m.leave(e)
+	}
+	return nil
+}
+
+// reserve asks the account for n bytes, evicting what must go for them.
+func (m *Memory) reserve(n int64) bool {
+	if m.used.Add(n) <= m.budget.Load() {
+		return true
+	}
+	for m.used.Load() > m.budget.Load() {
+		if !m.reclaim() {
+			m.used.Add(-n)
+			return false
+		}
+	}
+	return true
+}
+
+// reclaim frees some memory that nobody uses or evicts one object. It returns
+// false when there is neither.
+func (m *Memory) reclaim() bool {
+	if freed := m.slabs.trim(); freed > 0 {
+		m.used.Add(-freed)
+		return true
+	}
+	b := m.policy.evict(m.clock.Load(), m.budget.Load())
+	if b == nil {
+		return false
+	}
+	m.evicted(b)
+	return true
+}
+
+// evicted takes an object that the policy has given up out of the index.
+func (m *Memory) evicted(b *body) {
+	e := m.index.removeBody(b)
+	if e == nil {
+		return // removed or replaced meanwhile
+	}
+	m.stats.evictions.Add(1)
+	m.stats.evictedBytes.Add(int64(len(b.data)))
+	m.used.Add(-e.charge)
+	b.release()
+}
+
+// Apply changes the budget. What no longer fits leaves at once.
+func (m *Memory) Apply(cfg MemoryConfig) error {
+	cfg = cfg.WithDefaults()
+	if cfg.Bytes < memoryLeast {
+		return fmt.Errorf("memory: budget of %v: give at least %v", cfg.Bytes, memoryLeast)
+	}
+	m.budget.Store(int64(cfg.Bytes))
+	if !m.reserve(0) {
+		m.log.Warn("memory: more in use than the new budget; it will shrink as readers finish", "budget", cfg.Bytes.String())
+	}
+	return nil
+}
+
+// Close forgets everything. What readers still hold stays until they close it.
+func (m *Memory) Close() error {
+	if m.closed.Swap(true) {
+		return errors.New("memory: closed twice")
+	}
+	m.clear()
+	m.slabs.close()
+	return nil
+}
+
+func (m *Memory) clear() {
+	m.index.all(func(e *entry) {
+		if e := m.index.removeBody(e.body); e != nil {
+			m.leave(e)
+		}
+	})
+}
+
+// Run is the owner of ristretto: it tells it who came, went and was asked for,
+// and evicts whom it gives up. It returns when ctx ends.
+func (m *Memory) Run(ctx context.Context) error {
+	o, err := newOwner(m)
+	if err != nil {
+		return err
+	}
+	defer o.close()
+	return o.run(ctx)
+}
