@@ -8,30 +8,114 @@
 package cache
 
 import (
+	"strconv"
+
 	"edgecdn/cache/store"
 )
 
 // Hit is a stored response that can be sent at once: fresh, chosen by key and
 // Vary, from memory. Release it when the last byte has left.
 type Hit struct {
-	// Status to send: 200 or what was stored, 206 with a range, 304, 412, 416.
+	// Status to send: what was stored, or 206 with a range, 304, 412, 416.
 	Status int
 	// Offset and Length of the part of the body to send. Length is 0 where the
-	// status has no body; HEAD sends none either but keeps Content-Length.
+	// answer has no body; to HEAD no body is sent, but Content-Length says Length.
 	Offset, Length int64
 	// Age in seconds, for the Age field.
 	Age int64
 
-	stored store.Stored
-	resp   *response
+	stored  store.Stored
+	resp    *response
+	cache   *Cache
+	request *Request
 }
 
 // Body returns the part of the stored body to send; valid until Release.
 func (h *Hit) Body() []byte { return h.stored.Bytes()[h.Offset : h.Offset+h.Length] }
 
+// AppendFields appends the field lines to send with Status: Content-Length, Age,
+// Content-Range and Cache-Status included, hop-by-hop fields left out.
+func (h *Hit) AppendFields(fields []Field) []Field {
+	a := answer{status: h.Status, off: h.Offset, n: h.Length, size: h.stored.Meta().Length}
+	return h.cache.appendAnswer(fields, h.request, h.resp, &a, h.Age)
+}
+
 // Release gives the stored response back.
 func (h *Hit) Release() { h.stored.Close() }
 
-// AppendFields appends the field lines to send with Status, Content-Length,
-// Age, Content-Range and Cache-Status included, hop-by-hop fields left out.
-func (h *Hit) AppendFields(fields []Field) []Field { return fields }
+func (h *Hit) answer(conds *conditions, now int64) {
+	a := conds.answer(h.request.Method, h.resp, h.stored.Meta().Length)
+	h.Status, h.Offset, h.Length, h.Age = a.status, a.off, a.n, h.resp.age(now)
+}
+
+// answer is what is sent of a stored response: its status and which bytes.
+type answer struct {
+	status       int
+	off, n, size int64 // size of the whole body; -1 while it is unknown
+}
+
+// answer applies the conditions and the range of a request to a response whose
+// body has size bytes, -1 where that is not known yet (no range then).
+func (c *conditions) answer(method string, p *response, size int64) answer {
+	a := answer{status: c.evaluate(p), n: size, size: size}
+	switch {
+	case a.status != p.status || noBody(a.status):
+		a.n = 0
+	case a.status == 200 && c.rangeValue != "" && !c.repeatedRange && size >= 0 && method == "GET" && c.rangeApplies(p):
+		off, n, verdict := parseRange(c.rangeValue, size)
+		switch verdict {
+		case rangeOne:
+			a.status, a.off, a.n = 206, off, n
+		case rangeUnsatisfiable:
+			a.status, a.n = 416, 0
+		}
+	}
+	return a
+}
+
+// noBody lists the final statuses that never have a body (RFC 9110 6.4.1).
+func noBody(status int) bool { return status == 204 || status == 304 }
+
+// appendAnswer appends the field lines of an answer from a stored response.
+func (c *Cache) appendAnswer(fields []Field, r *Request, p *response, a *answer, age int64) []Field {
+	switch a.status {
+	case 412:
+		fields = append(fields, Field{"content-length", "0"})
+	case 416:
+		fields = append(fields, Field{"content-length", "0"}, Field{"content-range", "bytes */" + strconv.FormatInt(a.size, 10)})
+	default:
+		fields = appendStored(fields, p, a)
+	}
+	fields = append(fields, Field{"age", strconv.FormatInt(age, 10)}, c.statusField(&r.Outcome))
+	return applyRules(fields, r.Route)
+}
+
+func appendStored(fields []Field, p *response, a *answer) []Field {
+	for _, f := range p.fields {
+		if a.status != 304 || sentWith304(f.Name, p) {
+			fields = append(fields, f)
+		}
+	}
+	if a.n >= 0 && !noBody(a.status) {
+		fields = append(fields, Field{"content-length", strconv.FormatInt(a.n, 10)})
+	}
+	if a.status == 206 {
+		fields = append(fields, Field{"content-range", contentRange(a.off, a.n, a.size)})
+	}
+	return fields
+}
+
+// sentWith304 leaves out what describes a body that is not sent (RFC 9110 15.4.5).
+func sentWith304(name string, p *response) bool {
+	switch name {
+	case "content-type", "content-encoding", "content-language", "content-range", "accept-ranges":
+		return false
+	case "last-modified":
+		return p.etag == ""
+	}
+	return true
+}
+
+func (c *Cache) statusField(o *Outcome) Field {
+	return Field{"cache-status", string(o.AppendStatus(make([]byte, 0, 64), c.name))}
+}

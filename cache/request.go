@@ -54,6 +54,14 @@ type Request struct {
 	Route *route.Route
 	// Outcome is filled in by whoever answers and read by the access log.
 	Outcome Outcome
+
+	scratch []byte // for keys; kept with the Request so that Lookup allocates nothing
+}
+
+// Reset clears r for another request and keeps its buffers.
+func (r *Request) Reset() {
+	clear(r.Fields)
+	*r = Request{Fields: r.Fields[:0], scratch: r.scratch[:0]}
 }
 
 // Path returns the target up to its query.

@@ -1,0 +1,119 @@
+package cache
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"log/slog"
+	"net/http"
+	"sync"
+	"sync/atomic"
+
+	"edgecdn/cache/store"
+)
+
+// Keeper is what the cache needs of the store: the seam, the look into memory
+// that never blocks, and the hashes that keys are made with.
+type Keeper interface {
+	store.Store
+	// Lookup answers from memory alone, without blocking or allocating.
+	Lookup(store.Key) (store.Stored, bool)
+	Hasher() store.Hasher
+}
+
+// Config says what a Cache works with. Store and Origin must be set.
+type Config struct {
+	// Name of this cache in Cache-Status, Via and CDN-Loop. Default "edge".
+	Name string
+	// Store keeps the responses; its Prepare must be this package's Prepare.
+	Store Keeper
+	// Origin answers what the cache cannot.
+	Origin http.RoundTripper
+	// Direct returns a context that tells Origin which configured origin to ask
+	// and for which target, byte for byte.
+	Direct func(ctx context.Context, origin, target string) context.Context
+	// Unframed says whether the end of a response's body cannot be told from a
+	// cut connection; such bodies are passed through and not stored. May be nil.
+	Unframed func(*http.Response) bool
+	// Fills is the number of fetches for the store that may be under way at once;
+	// more are passed through. Default 4096.
+	Fills int
+	Log   *slog.Logger
+}
+
+// Stats counts what the cache did since start. All fields may be read at any time.
+type Stats struct {
+	Fills          atomic.Int64  // fetches for the store under way
+	FillsRefused   atomic.Uint64 // passed through because Fills was reached
+	Stored         atomic.Uint64 // responses stored
+	Freshened      atomic.Uint64 // stored responses freshened by a 304
+	Collapsed      atomic.Uint64 // requests that waited for another's fetch
+	StoreErrors    atomic.Uint64 // fills that the store would not take or lost
+	FetchErrors    atomic.Uint64 // fetches without a response header
+	Truncated      atomic.Uint64 // responses whose body broke off
+	Loops          atomic.Uint64 // requests refused because they came through here before
+	Background     atomic.Uint64 // revalidations behind a stale answer
+	StaleOnError   atomic.Uint64 // stale responses sent for want of a better one
+	Uncacheable    atomic.Uint64 // fetched responses that may not be stored
+	HitForMiss     atomic.Uint64 // requests not collapsed because of a recent such response
+	ClientsDropped atomic.Uint64 // clients that went away before their response ended
+}
+
+// Cache is a shared HTTP cache. Lookup and ServeHTTP may be called at any time
+// from any goroutine; fills that outlive their request end with Close.
+type Cache struct {
+	name     string
+	loopID   string
+	store    Keeper
+	origin   http.RoundTripper
+	direct   func(ctx context.Context, origin, target string) context.Context
+	unframed func(*http.Response) bool
+	log      *slog.Logger
+	fillsMax int64
+	stats    Stats
+
+	mu     sync.Mutex
+	fills  map[string]*fill // by key text; those that others may join
+	passed passMarks
+
+	background context.Context // of fills; ends with Close
+	stop       context.CancelFunc
+	work       sync.WaitGroup // fills under way
+}
+
+// New returns a Cache. It starts nothing.
+func New(cfg Config) *Cache {
+	if cfg.Name == "" {
+		cfg.Name = "edge"
+	}
+	if cfg.Fills == 0 {
+		cfg.Fills = 4096
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Unframed == nil {
+		cfg.Unframed = func(*http.Response) bool { return false }
+	}
+	if cfg.Direct == nil {
+		cfg.Direct = func(ctx context.Context, _, _ string) context.Context { return ctx }
+	}
+	id := make([]byte, 8)
+	_, _ = rand.Read(id) // never fails
+	c := &Cache{
+		name: cfg.Name, loopID: cfg.Name + ";id=" + hex.EncodeToString(id),
+		store: cfg.Store, origin: cfg.Origin, direct: cfg.Direct, unframed: cfg.Unframed,
+		log: cfg.Log, fillsMax: int64(cfg.Fills), fills: map[string]*fill{},
+	}
+	c.background, c.stop = context.WithCancel(context.Background())
+	return c
+}
+
+// Stats returns the counters.
+func (c *Cache) Stats() *Stats { return &c.stats }
+
+// Close breaks off the fills under way and waits for them.
+func (c *Cache) Close() {
+	c.stop()
+	c.work.Wait()
+}

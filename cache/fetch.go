@@ -1,0 +1,385 @@
+package cache
+
+// fetch.go forwards requests for the store: one fetch for all who want the same
+// (collapsed forwarding), judged when its header is there and before anybody is
+// answered, streamed while it fills.
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/textproto"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"edgecdn/cache/store"
+)
+
+const copyBytes = 64 << 10
+
+var copyBuffers = sync.Pool{New: func() any { return new([copyBytes]byte) }}
+
+// clone copies r so that it outlives the engine's buffers.
+func (r *Request) clone() *Request {
+	c := *r
+	c.scratch = nil
+	for _, s := range []*string{&c.Method, &c.Scheme, &c.Authority, &c.Host, &c.Target, &c.Listener} {
+		*s = strings.Clone(*s)
+	}
+	c.Fields = make([]Field, len(r.Fields))
+	for i, f := range r.Fields {
+		c.Fields[i] = Field{strings.Clone(f.Name), strings.Clone(f.Value)}
+	}
+	return &c
+}
+
+// join returns the fill for what was not found, and whether it is new; nil when
+// no more may be under way. shared says whether others may take part.
+func (c *Cache) join(r *Request, fd found, shared bool) (f *fill, reader *follower, first bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if shared {
+		if f = c.fills[fd.key]; f != nil {
+			c.stats.Collapsed.Add(1)
+			return f, f.follow(), false
+		}
+	}
+	if c.stats.Fills.Load() >= c.fillsMax || c.background.Err() != nil {
+		c.stats.FillsRefused.Add(1)
+		return nil, nil, false
+	}
+	f = &fill{cache: c, request: r.clone(), found: fd, ready: make(chan struct{}), length: -1,
+		moved: make(chan struct{}), readers: map[*follower]int64{}}
+	f.request.Method = http.MethodGet
+	f.ctx, f.cancel = context.WithCancel(c.background)
+	if shared {
+		f.joined = f.found.key
+		c.fills[f.joined] = f
+	}
+	c.stats.Fills.Add(1)
+	c.work.Add(1)
+	reader = f.follow()
+	go f.run()
+	return f, reader, true
+}
+
+// forget takes a fill off the list that others join from.
+func (c *Cache) forget(f *fill) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, key := range []string{f.joined, f.variant} {
+		if key != "" && c.fills[key] == f {
+			delete(c.fills, key)
+		}
+	}
+}
+
+// run is the fill's goroutine.
+func (f *fill) run() {
+	defer f.cache.work.Done()
+	defer f.cache.stats.Fills.Add(-1)
+	defer f.cache.forget(f)
+	resp, err := f.forward(f.found.validators())
+	if err == nil {
+		err = f.judge(resp)
+	}
+	if err != nil {
+		f.fail(err)
+	}
+	if f.verdict != verdictLive { // then it is the first client's to end
+		f.cancel()
+	}
+}
+
+// forward asks the origin, with our own conditions if any.
+func (f *fill) forward(validators []Field) (*fetched, error) {
+	c := f.cache
+	out := c.outgoing(withEarly(f.ctx, f.addEarly), f.request, false)
+	for _, v := range validators {
+		out.Header[textproto.CanonicalMIMEHeaderKey(v.Name)] = []string{v.Value}
+	}
+	sent := time.Now()
+	resp, err := c.origin.RoundTrip(out)
+	if err != nil {
+		c.stats.FetchErrors.Add(1)
+		return nil, err
+	}
+	now := time.Now()
+	fields := c.responseFields(resp, httpDate(now))
+	return &fetched{resp, received{status: resp.StatusCode, fields: fields,
+		control: parseControl(fields, "cache-control"), requestTime: sent, responseTime: now}}, nil
+}
+
+// fetched is an origin's response with its header read.
+type fetched struct {
+	*http.Response
+	received
+}
+
+// judge decides what becomes of a response, by its header alone.
+func (f *fill) judge(resp *fetched) error {
+	c, rt := f.cache, f.request.Route
+	f.fwdStatus = resp.status
+	prior := f.found.resp
+	if prior != nil && resp.status == http.StatusNotModified {
+		if confirms(resp.fields, prior) {
+			_ = resp.Body.Close() // a 304 has no body
+			f.freshen(resp)
+			return nil
+		}
+		// It speaks of something that we do not have: ask for the whole.
+		_ = resp.Body.Close()
+		var err error
+		if resp, err = f.forward(nil); err != nil {
+			return err
+		}
+		f.fwdStatus = resp.status
+	}
+	if prior != nil && serverError(resp.status) && prior.usableOnError(time.Now().UnixNano()) {
+		_ = resp.Body.Close()
+		f.standIn()
+		return nil
+	}
+	ok, why := storable(f.asked(), &resp.received, rt, resp.ContentLength)
+	if ok && c.unframed(resp.Response) {
+		ok, why = false, "unframed"
+	}
+	if !ok {
+		f.passOn(resp, why)
+		return nil
+	}
+	f.fillStore(resp)
+	return nil
+}
+
+func (f *fill) asked() asked {
+	conds := conditionsOf(f.request.Fields)
+	return asked{method: http.MethodGet, authorization: conds.authorization,
+		noStore: conds.cacheFields && parseControl(f.request.Fields, "cache-control").noStore}
+}
+
+func serverError(status int) bool {
+	return status == 500 || status == 502 || status == 503 || status == 504
+}
+
+// fail ends a fill that got no response. A stale stored response may stand in
+// (RFC 5861 4).
+func (f *fill) fail(err error) {
+	if p := f.found.resp; p != nil && p.usableOnError(time.Now().UnixNano()) {
+		f.standIn()
+		return
+	}
+	f.found.close()
+	f.verdict, f.err = verdictFailed, err
+	close(f.ready)
+}
+
+// standIn serves the stale response that was to be validated.
+func (f *fill) standIn() {
+	f.cache.stats.StaleOnError.Add(1)
+	f.detail = "stale-if-error"
+	f.serveStored(f.found.resp)
+}
+
+// serveStored lets everybody read the body that was found, under header p.
+func (f *fill) serveStored(p *response) {
+	f.verdict, f.resp = verdictFollow, p
+	f.length = f.found.stored.Meta().Length
+	f.mu.Lock()
+	f.written = f.length
+	f.mu.Unlock()
+	stored := f.found.stored
+	f.found.stored = nil
+	f.finish(stored, nil)
+	close(f.ready)
+}
+
+// freshen updates the stored response with a 304 (RFC 9111 4.3.4).
+func (f *fill) freshen(resp *fetched) {
+	c, prior := f.cache, f.found.resp
+	merged := resp.received
+	merged.status = prior.status
+	// Age is that of the 304, not of the stored response (RFC 9111 4.2.3).
+	merged.fields = freshened(prior, resp.fields)
+	merged.control = parseControl(merged.fields, "cache-control")
+	p := merged.settle(f.request.Route)
+	p.fields = without(p.fields, "age")
+	p.trailers = prior.trailers
+	c.stats.Freshened.Add(1)
+	if !f.doomed.Load() {
+		key := c.store.Hasher().Key(f.found.key)
+		if err := c.store.Freshen(key, c.meta(f.request, p, -1)); err != nil && !errors.Is(err, store.ErrNotFound) {
+			c.stats.StoreErrors.Add(1)
+		}
+	}
+	f.serveStored(p)
+}
+
+// passOn gives a response that may not be stored to the first client; the others
+// ask for themselves, and for a while nobody waits for this key.
+func (f *fill) passOn(resp *fetched, why string) {
+	c := f.cache
+	c.stats.Uncacheable.Add(1)
+	if f.joined != "" {
+		c.mu.Lock()
+		c.passed.set(c.store.Hasher().Key(f.found.key).Hash.Lo, time.Now())
+		c.mu.Unlock()
+	}
+	c.forget(f)
+	f.found.close()
+	f.verdict, f.detail, f.fetched = verdictLive, why, resp
+	f.offer(resp.Response)
+	close(f.ready)
+}
+
+// meta makes what the store keeps of a response beside its body.
+func (c *Cache) meta(r *Request, p *response, length int64) store.Meta {
+	hasher := c.store.Hasher()
+	return store.Meta{
+		Header: p.encode(), Length: length, Stored: time.Now().UnixNano(),
+		FreshUntil: p.freshUntil, KeepUntil: p.keepUntil(),
+		URL: hasher.Sum(string(appendURL(nil, r))), Host: hasher.Sum(r.Host),
+	}
+}
+
+// fillStore streams a storable response into the store and to all who follow.
+func (f *fill) fillStore(resp *fetched) {
+	c := f.cache
+	p := resp.settle(f.request.Route)
+	p.fields = without(p.fields, "age")
+	key := f.chooseKey(p)
+	writer, err := c.store.Create(c.store.Hasher().Key(key), c.meta(f.request, p, resp.ContentLength))
+	if err != nil {
+		c.stats.StoreErrors.Add(1)
+		f.passOn(resp, "store-full")
+		return
+	}
+	f.found.close()
+	f.writer, f.resp, f.length, f.verdict = writer, p, resp.ContentLength, verdictFollow
+	f.announced = len(resp.Trailer) > 0
+	f.mu.Lock()
+	f.storing = true
+	f.mu.Unlock()
+	close(f.ready)
+	err = f.copyBody(resp.Body)
+	_ = resp.Body.Close()
+	if err != nil {
+		c.forget(f)
+		if !errors.Is(err, errAbandoned) {
+			c.stats.Truncated.Add(1)
+		}
+		f.finish(nil, errBroken)
+		return
+	}
+	f.commit(p, trailersOf(resp.Response))
+}
+
+func (f *fill) copyBody(body io.Reader) error {
+	buffer := copyBuffers.Get().(*[copyBytes]byte)
+	defer copyBuffers.Put(buffer)
+	for {
+		n, err := body.Read(buffer[:])
+		if n > 0 {
+			if err := f.add(buffer[:n]); err != nil {
+				return err
+			}
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// chooseKey returns the key to store p under. Where it varies, the target's
+// marker is written first and the fill can be joined by its variant.
+func (f *fill) chooseKey(p *response) string {
+	names, _ := varyNames(p.fields) // "*" was turned away
+	marker := f.found.marker
+	if len(names) == 0 && marker == nil {
+		return f.found.key
+	}
+	if len(names) == 0 {
+		return f.found.primary // replaces the marker: any request is answered
+	}
+	if marker == nil || !contains(marker.varyBy, names) {
+		marker = f.writeMarker(marker, names)
+	}
+	variant := string(appendVariant([]byte(f.found.primary), f.request.Fields, marker))
+	c := f.cache
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f.variant, f.varies = variant, marker
+	if f.joined != "" && c.fills[variant] == nil {
+		c.fills[variant] = f
+	}
+	return variant
+}
+
+// writeMarker stores which fields select among the responses of the target. Its
+// salt is new, so that responses stored under an older marker stay forgotten.
+func (f *fill) writeMarker(old *response, names []string) *response {
+	if old != nil {
+		if merged := mergeNames(old.varyBy, names); len(merged) <= varyNamesMax {
+			names = merged
+		}
+	}
+	c := f.cache
+	marker := newMarker(names)
+	meta := c.meta(f.request, marker, 0)
+	meta.FreshUntil, meta.KeepUntil = 1<<62, 1<<62
+	writer, err := c.store.Create(c.store.Hasher().Key(f.found.primary), meta)
+	if err == nil {
+		var stored *store.Stored
+		if stored, err = writer.Commit(meta); err == nil {
+			stored.Close()
+		}
+	}
+	if err != nil {
+		c.stats.StoreErrors.Add(1)
+	}
+	return marker
+}
+
+func contains(all, some []string) bool {
+	for _, s := range some {
+		if !slices.Contains(all, s) {
+			return false
+		}
+	}
+	return true
+}
+
+// commit makes the complete response visible, unless it was invalidated or the
+// store gave up meanwhile.
+func (f *fill) commit(p *response, trailers []Field) {
+	c := f.cache
+	if len(trailers) > 0 {
+		q := *p
+		q.trailers = trailers
+		p = &q
+	}
+	f.mu.Lock()
+	f.trailers = trailers
+	keep := !f.overflow && !f.doomed.Load()
+	f.mu.Unlock()
+	if !keep {
+		c.forget(f)
+		f.finish(nil, nil)
+		return
+	}
+	f.mu.Lock()
+	stored, err := f.writer.Commit(c.meta(f.request, p, f.written))
+	f.mu.Unlock()
+	if err != nil { // readers go on with what was written
+		c.stats.StoreErrors.Add(1)
+	} else {
+		c.stats.Stored.Add(1)
+	}
+	f.finish(stored, nil)
+}

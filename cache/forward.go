@@ -1,0 +1,257 @@
+package cache
+
+// forward.go turns a client's request into the one that the origin sees, and an
+// origin's response into what may go on: hop-by-hop fields end here, and only we
+// say who the client was.
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
+	"net/url"
+	"slices"
+	"strings"
+
+	"golang.org/x/net/http/httpguts"
+
+	"edgecdn/route"
+)
+
+// hopByHop fields belong to one connection (RFC 9110 7.6.1).
+func hopByHop(name string) bool {
+	switch name {
+	case "connection", "keep-alive", "proxy-connection", "te", "transfer-encoding", "upgrade",
+		"proxy-authenticate", "proxy-authorization", "proxy-authentication-info", "http2-settings":
+		return true
+	}
+	return false
+}
+
+// untrusted request fields would let a client choose what the origin believes of
+// it without being part of the key; they never pass.
+func untrusted(name string) bool {
+	switch name {
+	case "forwarded", "x-real-ip", "x-client-ip", "true-client-ip", "x-original-url", "x-original-host",
+		"x-rewrite-url", "x-host", "x-http-method", "x-http-method-override", "x-method-override",
+		"proxy", "early-data", "alt-used":
+		return true
+	}
+	return strings.HasPrefix(name, "x-forwarded-")
+}
+
+// ours are request fields that we write ourselves or that framing decides.
+func ours(name string) bool {
+	switch name {
+	case "host", "content-length", "expect", "trailer", "via", "cdn-loop", "max-forwards":
+		return true
+	}
+	return false
+}
+
+// conditional fields are answered by the cache and left out of its own fetches.
+func conditional(name string) bool {
+	switch name {
+	case "if-match", "if-none-match", "if-modified-since", "if-unmodified-since", "range", "if-range":
+		return true
+	}
+	return false
+}
+
+// outgoing makes the request for the origin. The context carries the target; the
+// URL is for logs and the Host is the client's own.
+func (c *Cache) outgoing(ctx context.Context, r *Request, keepConditions bool) *http.Request {
+	h := make(http.Header, len(r.Fields)+6)
+	connection := connectionNames(r.Fields)
+	for _, f := range r.Fields {
+		if hopByHop(f.Name) || untrusted(f.Name) || ours(f.Name) || !keepConditions && conditional(f.Name) ||
+			slices.Contains(connection, f.Name) || strings.HasPrefix(f.Name, ":") {
+			continue
+		}
+		name := textproto.CanonicalMIMEHeaderKey(f.Name)
+		h[name] = append(h[name], f.Value)
+	}
+	c.writeForwarded(h, r)
+	setRules(h, &r.Route.Request)
+	if _, ok := h["User-Agent"]; !ok {
+		h["User-Agent"] = nil // keeps net/http from adding its own
+	}
+	target := r.Route.Target(r.Target)
+	path, query := splitTarget(target)
+	ctx = c.direct(ctx, r.Route.Origin, target)
+	out := &http.Request{
+		Method: r.Method, Host: r.Authority, Header: h, ProtoMajor: 1, ProtoMinor: 1, Proto: "HTTP/1.1",
+		URL: &url.URL{Scheme: r.Scheme, Host: r.Authority, Opaque: path, RawQuery: query},
+	}
+	return out.WithContext(ctx)
+}
+
+// connectionNames returns the field names that Connection lists.
+func connectionNames(fields []Field) (names []string) {
+	for _, f := range fields {
+		if f.Name == "connection" {
+			for name := range strings.SplitSeq(f.Value, ",") {
+				names = append(names, strings.ToLower(strings.Trim(name, " \t")))
+			}
+		}
+	}
+	return names
+}
+
+func (c *Cache) writeForwarded(h http.Header, r *Request) {
+	client := r.Client.Addr().Unmap()
+	address := client.String()
+	if client.Is6() {
+		address = `"[` + address + `]"`
+	}
+	if client.IsValid() {
+		h.Set("X-Forwarded-For", client.String())
+		h.Set("Forwarded", "for="+address+";host="+quoteForwarded(r.Authority)+";proto="+r.Scheme)
+	}
+	h.Set("X-Forwarded-Host", r.Authority)
+	h.Set("X-Forwarded-Proto", r.Scheme)
+	h.Set("Via", appendList(joined(r.Fields, "via"), r.Proto.String()+" "+c.name))
+	h.Set("Cdn-Loop", appendList(joined(r.Fields, "cdn-loop"), c.loopID))
+}
+
+// quoteForwarded quotes a value that is not a token, as a host with a port
+// (RFC 7239 4).
+func quoteForwarded(s string) string {
+	if httpguts.ValidHeaderFieldName(s) {
+		return s
+	}
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"`
+}
+
+func joined(fields []Field, name string) string {
+	var values []string
+	for _, f := range fields {
+		if f.Name == name {
+			values = append(values, f.Value)
+		}
+	}
+	return strings.Join(values, ", ")
+}
+
+func appendList(list, item string) string {
+	if list == "" {
+		return item
+	}
+	return list + ", " + item
+}
+
+// setRules applies the operator's rules to a message for the origin.
+func setRules(h http.Header, rules *route.Fields) {
+	for _, name := range rules.Remove {
+		h.Del(name)
+	}
+	for name, value := range rules.Set {
+		h.Set(name, value)
+	}
+}
+
+// applyRules applies the operator's rules to a response for the client.
+func applyRules(fields []Field, rt *route.Route) []Field {
+	rules := &rt.Response
+	if len(rules.Remove) == 0 && len(rules.Set) == 0 {
+		return fields
+	}
+	fields = slices.DeleteFunc(fields, func(f Field) bool {
+		_, set := rules.Set[f.Name]
+		return set || slices.Contains(rules.Remove, f.Name)
+	})
+	for name, value := range rules.Set {
+		fields = append(fields, Field{name, value})
+	}
+	return fields
+}
+
+// received fields of a response that go on: end to end, without what we write
+// ourselves (Age, Content-Length, Date where missing, Via).
+func (c *Cache) responseFields(resp *http.Response, date string) []Field {
+	fields := make([]Field, 0, len(resp.Header)+2)
+	connection := connectionHeader(resp.Header)
+	for name, values := range resp.Header {
+		name = strings.ToLower(name)
+		switch {
+		case hopByHop(name), name == "content-length", name == "alt-svc", name == "trailer", slices.Contains(connection, name):
+			continue
+		}
+		for _, value := range values {
+			fields = append(fields, Field{name, value})
+		}
+	}
+	if _, ok := fieldValue(fields, "date"); !ok {
+		fields = append(fields, Field{"date", date})
+	}
+	version := "1.1"
+	if resp.ProtoMajor != 1 || resp.ProtoMinor != 1 {
+		version = strings.TrimPrefix(resp.Proto, "HTTP/")
+		version = strings.TrimSuffix(version, ".0")
+	}
+	fields = append(fields, Field{"via", version + " " + c.name})
+	sortFields(fields)
+	return fields
+}
+
+func connectionHeader(h http.Header) []string {
+	var fields []Field
+	for _, value := range h["Connection"] {
+		fields = append(fields, Field{"connection", value})
+	}
+	return connectionNames(fields)
+}
+
+// without returns fields without those of a name.
+func without(fields []Field, name string) []Field {
+	kept := make([]Field, 0, len(fields))
+	for _, f := range fields {
+		if f.Name != name {
+			kept = append(kept, f)
+		}
+	}
+	return kept
+}
+
+// looped says whether the request came through this cache before (RFC 8586).
+func (c *Cache) looped(r *Request) bool {
+	for _, f := range r.Fields {
+		if f.Name == "cdn-loop" && strings.Contains(f.Value, c.loopID) {
+			return true
+		}
+	}
+	return false
+}
+
+// withEarly returns a context whose fetch calls early for each 1xx but 100 and 101.
+func withEarly(ctx context.Context, early func(status int, h textproto.MIMEHeader)) context.Context {
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		Got1xxResponse: func(status int, h textproto.MIMEHeader) error {
+			if status != http.StatusContinue && status != http.StatusSwitchingProtocols {
+				early(status, h)
+			}
+			return nil
+		},
+	})
+}
+
+// trailersOf returns the trailers that came after a body, sorted by name.
+func trailersOf(resp *http.Response) []Field {
+	var fields []Field
+	for name, values := range resp.Trailer {
+		for _, value := range values {
+			fields = append(fields, Field{strings.ToLower(name), value})
+		}
+	}
+	sortFields(fields)
+	return fields
+}
+
+// uploadOf returns the request body to send on, nil where there is none.
+func uploadOf(r *http.Request, hasBody bool) (io.ReadCloser, int64) {
+	if !hasBody {
+		return nil, 0
+	}
+	return r.Body, r.ContentLength
+}

@@ -1,0 +1,307 @@
+package cache
+
+// handler.go DECIDES: one request comes in, one of a few things happens to it.
+// What is true of keys, freshness, conditions and storing is judged elsewhere.
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"edgecdn/cache/store"
+)
+
+// attemptsMax bounds how often a request looks again after another's fetch
+// turned out not to answer it; then it fetches for itself.
+const attemptsMax = 3
+
+// farAhead is how far beyond what has arrived a range may start and still wait
+// for the fill; further on, it is fetched for itself.
+const farAhead = 4 << 20
+
+// exchange is one request on the general path.
+type exchange struct {
+	cache *Cache
+	w     http.ResponseWriter
+	hr    *http.Request
+	r     *Request
+	conds conditions
+}
+
+// ServeHTTP answers what Lookup could not: what is on disk, stale, missing or not
+// to be cached. The Request must be in the context (NewContext).
+func (c *Cache) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
+	r := FromContext(hr.Context())
+	x := &exchange{cache: c, w: w, hr: hr, r: r, conds: conditionsOf(r.Fields)}
+	switch {
+	case c.looped(r):
+		c.stats.Loops.Add(1)
+		x.fail(http.StatusLoopDetected, "loop_detected", "this request came through here before (CDN-Loop)")
+	case x.conds.upgrade && r.Proto == HTTP1:
+		x.upgrade()
+	case r.Route.Bypass:
+		x.pass(FwdBypass, "")
+	case r.Method != http.MethodGet && r.Method != http.MethodHead:
+		x.pass(FwdMethod, "")
+	case r.HasBody || !keyable(r):
+		x.pass(FwdRequest, "")
+	default:
+		x.serve()
+	}
+}
+
+// found is what the store has for a request.
+type found struct {
+	stored *store.Stored // nil: nothing
+	resp   *response
+	// primary is the target's key; key the one under which a response to this
+	// request is stored or would be.
+	primary, key string
+	marker       *response // of a target whose responses vary
+	fwd          Fwd       // uri-miss or vary-miss where nothing was found
+}
+
+func (f *found) close() {
+	if f.stored != nil {
+		f.stored.Close()
+		f.stored = nil
+	}
+}
+
+// validators returns our conditions for the stored response, if there is one.
+func (f *found) validators() []Field {
+	if f.resp == nil {
+		return nil
+	}
+	return f.resp.validators()
+}
+
+// find opens r's stored response, from memory or disk.
+func (c *Cache) find(r *Request) found {
+	r.scratch = appendKey(r.scratch[:0], r)
+	fd := found{primary: string(r.scratch), fwd: FwdURIMiss}
+	fd.key = fd.primary
+	stored := c.open(fd.primary)
+	if stored == nil {
+		return fd
+	}
+	p := stored.Value().(*response)
+	if p.varyBy == nil {
+		fd.stored, fd.resp = stored, p
+		return fd
+	}
+	stored.Close()
+	fd.marker, fd.fwd = p, FwdVaryMiss
+	fd.key = string(appendVariant(r.scratch, r.Fields, p))
+	if stored = c.open(fd.key); stored != nil {
+		fd.stored, fd.resp = stored, stored.Value().(*response)
+	}
+	return fd
+}
+
+// open returns nil where there is nothing, or nothing that can be read: a broken
+// store is a miss.
+func (c *Cache) open(key string) *store.Stored {
+	stored, err := c.store.Open(c.store.Hasher().Key(key))
+	if err != nil {
+		if err != store.ErrNotFound {
+			c.stats.StoreErrors.Add(1)
+		}
+		return nil
+	}
+	if _, ok := stored.Value().(*response); !ok {
+		stored.Close()
+		return nil
+	}
+	return stored
+}
+
+// serve answers a GET or HEAD from the store, or fetches.
+func (x *exchange) serve() {
+	for range attemptsMax {
+		fd := x.cache.find(x.r)
+		if fd.stored == nil {
+			if !x.miss(fd) {
+				return
+			}
+			continue
+		}
+		if x.conds.authorization && !fd.resp.has(flagAuthorized) {
+			fd.close()
+			x.pass(FwdRequest, "authorization")
+			return
+		}
+		now := time.Now().UnixNano()
+		use, fwd := x.use(fd.resp, now)
+		switch use {
+		case useFresh:
+			x.sendStored(&fd, now)
+			return
+		case useStale:
+			if !x.cache.filling(fd.key) {
+				x.cache.revalidate(x.r, x.cache.find(x.r))
+			}
+			x.sendStored(&fd, now)
+			return
+		}
+		fd.fwd = fwd
+		if !x.fetch(fd, true) {
+			return
+		}
+	}
+	x.pass(FwdMiss, "")
+}
+
+// use judges a stored response for this request, its own directives included
+// where the route honours them.
+func (x *exchange) use(p *response, now int64) (use, Fwd) {
+	u := p.usable(now)
+	if !x.r.Route.RequestDirectives || !x.conds.cacheFields {
+		return u, FwdStale
+	}
+	c := parseControl(x.r.Fields, "cache-control")
+	pragma, _ := x.r.Field("pragma")
+	left := time.Duration(p.freshUntil - now)
+	switch {
+	case c.noCache || pragma == "no-cache" && c == parseControl(nil, ""):
+		return useValidate, FwdRequest
+	case c.maxAge != absent && time.Duration(p.age(now))*time.Second > c.maxAge,
+		c.minFresh != absent && left < c.minFresh:
+		return useValidate, FwdRequest
+	case u == useValidate && c.maxStale != absent && !p.has(flagNeverStale|flagNoCache) && -left <= c.maxStale:
+		return useFresh, FwdNone
+	}
+	return u, FwdStale
+}
+
+// miss answers where nothing is stored; true: look again.
+func (x *exchange) miss(fd found) bool {
+	c := x.cache
+	switch {
+	case x.onlyIfCached():
+		x.fail(http.StatusGatewayTimeout, "", "nothing is stored and the request wants no other answer (only-if-cached)")
+		return false
+	case c.passMarked(fd.key):
+		c.stats.HitForMiss.Add(1)
+		x.pass(fd.fwd, "hit-for-miss")
+		return false
+	case x.r.Method == http.MethodHead || x.conds.rangeValue != "" && !startsAtZero(x.conds.rangeValue):
+		if !c.filling(fd.key) {
+			x.pass(fd.fwd, "")
+			return false
+		}
+	}
+	return x.fetch(fd, !x.conds.authorization && !x.noStore())
+}
+
+func (x *exchange) onlyIfCached() bool {
+	return x.r.Route.RequestDirectives && x.conds.cacheFields && parseControl(x.r.Fields, "cache-control").onlyIfCached
+}
+
+func (x *exchange) noStore() bool {
+	return x.conds.cacheFields && parseControl(x.r.Fields, "cache-control").noStore
+}
+
+func (c *Cache) passMarked(key string) bool {
+	lo := c.store.Hasher().Key(key).Hash.Lo
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.passed.has(lo, time.Now())
+}
+
+func (c *Cache) filling(key string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.fills[key] != nil
+}
+
+// revalidate fetches in the background, once for each key.
+func (c *Cache) revalidate(r *Request, fd found) {
+	fd.fwd = FwdStale
+	f, reader, first := c.join(r, fd, true)
+	if f == nil || !first {
+		fd.close()
+	}
+	if f == nil {
+		return
+	}
+	if first {
+		c.stats.Background.Add(1)
+		f.abandon() // an answer that cannot be stored is of no use to anybody
+	}
+	reader.leave()
+}
+
+// fetch takes part in a fill, as its first client or collapsed; true: look again.
+func (x *exchange) fetch(fd found, shared bool) bool {
+	c, ctx := x.cache, x.hr.Context()
+	f, reader, first := c.join(x.r, fd, shared)
+	if !first {
+		fd.close()
+	}
+	if f == nil {
+		x.pass(fd.fwd, "fills-refused")
+		return false
+	}
+	defer reader.leave()
+	x.r.Outcome = Outcome{Fwd: fd.fwd, Collapsed: !first}
+	if err := f.await(ctx, x.early); err != nil {
+		if first {
+			f.abandon()
+		}
+		panic(http.ErrAbortHandler) // the client has gone
+	}
+	switch f.verdict {
+	case verdictFailed:
+		x.failFetch(f.err)
+		return false
+	case verdictLive:
+		return x.live(f, first)
+	}
+	return x.join(f, reader, first)
+}
+
+// live answers from a response that may not be stored: it is the first client's.
+func (x *exchange) live(f *fill, first bool) bool {
+	resp := f.take()
+	if !first || resp == nil {
+		x.pass(f.found.fwd, "hit-for-miss")
+		return false
+	}
+	defer f.cancel()
+	stop := context.AfterFunc(x.hr.Context(), f.cancel)
+	defer stop()
+	x.r.Outcome.Detail = f.detail
+	x.relay(resp, f.fetched.fields)
+	return false
+}
+
+// join answers from the fill's body while it grows; true: the response is not for
+// this request, look again.
+func (x *exchange) join(f *fill, reader *follower, first bool) bool {
+	if !first {
+		if f.varies != nil && string(appendVariant([]byte(f.found.primary), x.r.Fields, f.varies)) != f.variant {
+			return true
+		}
+		now := time.Now().UnixNano()
+		if f.detail == "" && f.resp.usable(now) == useValidate {
+			x.pass(f.found.fwd, "not-reusable")
+			return false
+		}
+	}
+	a := x.conds.answer(x.r.Method, f.resp, f.length)
+	written, done, storing := f.progress()
+	if !done && a.off > written+farAhead {
+		x.pass(FwdPartial, "")
+		return false
+	}
+	now := time.Now().UnixNano()
+	o := &x.r.Outcome
+	o.Detail, o.Stored = f.detail, storing || f.found.resp != nil && f.detail == ""
+	o.HasTTL, o.TTL = true, f.resp.ttl(now)
+	if f.fwdStatus != a.status {
+		o.FwdStatus = f.fwdStatus
+	}
+	x.sendFollowed(f, reader, &a, now)
+	return false
+}

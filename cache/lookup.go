@@ -1,0 +1,56 @@
+package cache
+
+// lookup.go is the fast path: it answers from memory, inline in the engine's
+// goroutine, or says no and leaves the request to ServeHTTP. It never blocks and
+// allocates nothing.
+
+import (
+	"time"
+
+	"edgecdn/cache/store"
+)
+
+// Lookup returns the stored response that answers r at once: in memory, fresh,
+// selected by key and Vary. On false nothing is known; hand r to ServeHTTP. On
+// true the caller sends the Hit and Releases it. r.Outcome is set on true.
+func (c *Cache) Lookup(r *Request) (Hit, bool) {
+	if r.HasBody || (r.Method != "GET" && r.Method != "HEAD") || r.Route.Bypass || !keyable(r) {
+		return Hit{}, false
+	}
+	conds := conditionsOf(r.Fields)
+	if conds.upgrade || conds.cacheFields && r.Route.RequestDirectives {
+		return Hit{}, false
+	}
+	stored, ok := c.lookupMemory(r)
+	if !ok {
+		return Hit{}, false
+	}
+	p := stored.Value().(*response)
+	now := time.Now().UnixNano()
+	if p.varyBy != nil || p.trailers != nil || p.usable(now) != useFresh || conds.authorization && !p.has(flagAuthorized) {
+		stored.Close()
+		return Hit{}, false
+	}
+	hit := Hit{stored: stored, resp: p, cache: c, request: r}
+	hit.answer(&conds, now)
+	r.Outcome = Outcome{Hit: true, HasTTL: true, TTL: p.ttl(now), Tier: stored.Tier()}
+	return hit, true
+}
+
+// lookupMemory finds r's stored response, or the marker of a target whose
+// variant is not in memory.
+func (c *Cache) lookupMemory(r *Request) (store.Stored, bool) {
+	r.scratch = appendKey(r.scratch[:0], r)
+	hasher := c.store.Hasher()
+	stored, ok := c.store.Lookup(hasher.Key(text(r.scratch)))
+	if !ok {
+		return stored, false
+	}
+	p := stored.Value().(*response)
+	if p.varyBy == nil {
+		return stored, true
+	}
+	r.scratch = appendVariant(r.scratch, r.Fields, p)
+	stored.Close()
+	return c.store.Lookup(hasher.Key(text(r.scratch)))
+}

@@ -1,0 +1,275 @@
+package cache
+
+// send.go writes responses on the general path.
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"net/textproto"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// sendStored answers from a stored response and gives it back.
+func (x *exchange) sendStored(fd *found, now int64) {
+	defer fd.close()
+	size := fd.stored.Meta().Length
+	a := x.conds.answer(x.r.Method, fd.resp, size)
+	x.r.Outcome = Outcome{Hit: true, HasTTL: true, TTL: fd.resp.ttl(now), Tier: fd.stored.Tier()}
+	x.writeAnswer(fd.resp, &a, now, len(fd.resp.trailers) > 0)
+	if a.n == 0 || x.r.Method == http.MethodHead {
+		return
+	}
+	if body := fd.stored.Bytes(); body != nil {
+		x.writeAll(body[a.off : a.off+a.n])
+	} else {
+		x.copyFrom(io.NewSectionReader(fd.stored, a.off, a.n))
+	}
+	x.writeTrailers(fd.resp.trailers)
+}
+
+// sendFollowed answers from a fill, as fast as it grows.
+func (x *exchange) sendFollowed(f *fill, reader *follower, a *answer, now int64) {
+	x.writeAnswer(f.resp, a, now, f.announced)
+	if x.r.Method == http.MethodHead || a.n == 0 {
+		return
+	}
+	reader.advance(a.off)
+	var body io.Reader = readerFunc(func(p []byte) (int, error) { return reader.read(x.hr.Context(), p) })
+	if a.n >= 0 {
+		body = io.LimitReader(body, a.n)
+	}
+	x.copyFrom(body)
+	if a.status == 200 {
+		x.writeTrailers(f.endTrailers())
+	}
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
+
+// writeAnswer writes status and fields of a stored response. A body that
+// trailers follow is sent without a length over HTTP/1, which needs chunks for them.
+func (x *exchange) writeAnswer(p *response, a *answer, now int64, trailers bool) {
+	fields := x.cache.appendAnswer(make([]Field, 0, len(p.fields)+6), x.r, p, a, p.age(now))
+	if trailers && x.r.Proto == HTTP1 && a.status == p.status {
+		fields = without(fields, "content-length")
+	}
+	x.writeHeader(a.status, fields)
+}
+
+// writeHeader writes the header of a response. What net/http would add by itself
+// is kept away: fields are sent as they stand.
+func (x *exchange) writeHeader(status int, fields []Field) {
+	h := x.w.Header()
+	for _, f := range fields {
+		name := textproto.CanonicalMIMEHeaderKey(f.Name)
+		h[name] = append(h[name], f.Value)
+	}
+	for _, name := range []string{"Content-Type", "Date"} {
+		if _, ok := h[name]; !ok {
+			h[name] = nil
+		}
+	}
+	x.w.WriteHeader(status)
+}
+
+// writeAll writes in pieces, so that a client is judged stalled by the piece.
+func (x *exchange) writeAll(body []byte) {
+	for len(body) > 0 {
+		n := min(len(body), copyBytes)
+		if _, err := x.w.Write(body[:n]); err != nil {
+			x.dropped()
+		}
+		body = body[n:]
+	}
+}
+
+// copyFrom sends a body. When either side fails the client must see it: the
+// response is cut, never ended as if it were whole.
+func (x *exchange) copyFrom(body io.Reader) {
+	buffer := copyBuffers.Get().(*[copyBytes]byte)
+	defer copyBuffers.Put(buffer)
+	flusher := http.NewResponseController(x.w)
+	for {
+		n, err := body.Read(buffer[:])
+		if n > 0 {
+			if _, err := x.w.Write(buffer[:n]); err != nil {
+				x.dropped()
+			}
+		}
+		if err == io.EOF {
+			return
+		}
+		if err != nil {
+			panic(http.ErrAbortHandler)
+		}
+		if n < len(buffer) { // no more for now: what is there must not wait
+			if err := flusher.Flush(); err != nil && !errors.Is(err, errors.ErrUnsupported) {
+				x.dropped()
+			}
+		}
+	}
+}
+
+// dropped ends the handler of a client that is no longer there.
+func (x *exchange) dropped() {
+	x.cache.stats.ClientsDropped.Add(1)
+	panic(http.ErrAbortHandler)
+}
+
+func (x *exchange) writeTrailers(trailers []Field) {
+	h := x.w.Header()
+	for _, f := range trailers {
+		h.Add(http.TrailerPrefix+textproto.CanonicalMIMEHeaderKey(f.Name), f.Value)
+	}
+}
+
+// early relays a 1xx response.
+func (x *exchange) early(e earlyResponse) {
+	if !x.hr.ProtoAtLeast(1, 1) {
+		return
+	}
+	h := x.w.Header()
+	var added []string
+	for name, values := range e.header {
+		if !hopByHop(strings.ToLower(name)) && h[name] == nil {
+			h[name] = values
+			added = append(added, name)
+		}
+	}
+	x.w.WriteHeader(e.status)
+	for _, name := range added {
+		delete(h, name)
+	}
+}
+
+// pass forwards the request as it is, with its body and its own conditions, and
+// the response as it comes. Nothing is stored.
+func (x *exchange) pass(fwd Fwd, detail string) {
+	x.r.Outcome = Outcome{Fwd: fwd, Detail: detail}
+	var mu sync.Mutex // 1xx arrive on the transport's goroutine
+	over := false
+	ctx := withEarly(x.hr.Context(), func(status int, h textproto.MIMEHeader) {
+		mu.Lock()
+		defer mu.Unlock()
+		if !over {
+			x.early(earlyResponse{status, h})
+		}
+	})
+	out := x.cache.outgoing(ctx, x.r, true)
+	if x.r.HasBody {
+		out.Body, out.ContentLength, out.Trailer = x.hr.Body, x.hr.ContentLength, x.hr.Trailer
+		// An answer may begin before the request has ended; not every engine can.
+		_ = http.NewResponseController(x.w).EnableFullDuplex()
+	}
+	resp, err := x.cache.origin.RoundTrip(out)
+	mu.Lock()
+	over = true
+	mu.Unlock()
+	if err != nil {
+		x.cache.stats.FetchErrors.Add(1)
+		x.failFetch(err)
+		return
+	}
+	if unsafeMethod(x.r.Method) && resp.StatusCode < 400 {
+		x.cache.invalidate(x.r)
+	}
+	x.relay(resp, x.cache.responseFields(resp, httpDate(time.Now())))
+}
+
+// relay sends an origin's response on, streaming.
+func (x *exchange) relay(resp *http.Response, fields []Field) {
+	defer func() { _ = resp.Body.Close() }() // the body has been read or given up
+	if length := resp.ContentLength; length >= 0 && !noBody(resp.StatusCode) && (length > 0 || resp.Header["Content-Length"] != nil) {
+		if len(resp.Trailer) == 0 || x.r.Proto != HTTP1 {
+			fields = append(fields, Field{"content-length", strconv.FormatInt(length, 10)})
+		}
+	}
+	fields = append(fields, x.cache.statusField(&x.r.Outcome))
+	x.writeHeader(resp.StatusCode, applyRules(fields, x.r.Route))
+	if x.r.Method == http.MethodHead {
+		return
+	}
+	x.copyFrom(resp.Body)
+	x.writeTrailers(trailersOf(resp))
+}
+
+// originError is what an origin's RoundTripper may tell of a failure beside its
+// text: the token of RFC 9209 2.3 and the status that fits.
+type originError interface {
+	error
+	ProxyError() (token string, status int)
+}
+
+// failFetch answers a request whose fetch brought no response.
+func (x *exchange) failFetch(err error) {
+	if x.hr.Context().Err() != nil {
+		panic(http.ErrAbortHandler)
+	}
+	token, status := "", http.StatusBadGateway
+	var failed originError
+	if errors.As(err, &failed) {
+		token, status = failed.ProxyError()
+	}
+	x.cache.log.Warn("cache: fetch failed", "host", x.r.Host, "origin", x.r.Route.Origin, "err", err)
+	x.fail(status, token, "the origin could not be asked or gave no usable answer")
+}
+
+// fail answers with an error of our own (RFC 9209).
+func (x *exchange) fail(status int, token, why string) {
+	body := strconv.Itoa(status) + " " + http.StatusText(status) + ": " + why + "\n"
+	proxy := x.cache.name
+	if token != "" {
+		proxy += "; error=" + token
+	}
+	x.writeHeader(status, []Field{
+		{"content-type", "text/plain; charset=utf-8"},
+		{"content-length", strconv.Itoa(len(body))},
+		{"cache-control", "no-store"},
+		{"date", httpDate(time.Now())},
+		{"proxy-status", proxy},
+		x.cache.statusField(&x.r.Outcome),
+	})
+	if x.r.Method != http.MethodHead {
+		x.writeAll([]byte(body))
+	}
+}
+
+func unsafeMethod(method string) bool {
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:
+		return false
+	}
+	return true
+}
+
+// invalidate forgets what is stored for the target of an unsafe request that
+// succeeded (RFC 9111 4.4). A fetch under way that began before must not be
+// stored either.
+func (c *Cache) invalidate(r *Request) {
+	if !keyable(r) {
+		return
+	}
+	key := string(appendKey(nil, r))
+	c.mu.Lock()
+	for _, f := range c.fills {
+		if f.found.primary == key {
+			f.doomed.Store(true)
+			if f.joined != "" {
+				delete(c.fills, f.joined)
+			}
+			if f.variant != "" {
+				delete(c.fills, f.variant)
+			}
+		}
+	}
+	c.mu.Unlock()
+	if err := c.store.Remove(c.store.Hasher().Key(key)); err != nil {
+		c.stats.StoreErrors.Add(1)
+	}
+}

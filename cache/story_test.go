@@ -1,0 +1,368 @@
+package cache
+
+// Stories: one file in testdata/stories for each rule or bug, run against the
+// real handler and store in a synctest bubble, so that an hour costs nothing.
+//
+// The archive's comment is the script, its files are the origin's answers
+// (status line, fields, blank line, body) and, as route.yaml, the route's rules.
+// Script lines:
+//
+//	origin NAME [PATH]      answers (for PATH, or for all) come from file NAME; "down": no answer
+//	get|head|post TARGET    a request; indented lines below are its fields
+//	want KEY VALUE          of the last response: status, body, aborted, a field name
+//	lacks NAME              the last response has no such field
+//	requests N              the origin has seen so many requests since last asked
+//	saw NAME VALUE          the origin's last request had this field
+//	unseen NAME             ... and not this one
+//	sleep DURATION
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/netip"
+	"net/textproto"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.yaml.in/yaml/v4"
+	"golang.org/x/tools/txtar"
+
+	"edgecdn/cache/store"
+	"edgecdn/route"
+)
+
+func TestStories(t *testing.T) {
+	files, err := filepath.Glob("testdata/stories/*.txt")
+	if err != nil || len(files) == 0 {
+		t.Fatal("no stories", err)
+	}
+	for _, file := range files {
+		for _, tiers := range []string{"memory", "tiered"} {
+			t.Run(strings.TrimSuffix(filepath.Base(file), ".txt")+"/"+tiers, func(t *testing.T) {
+				data, err := os.ReadFile(file)
+				if err != nil {
+					t.Fatal(err)
+				}
+				synctest.Test(t, func(t *testing.T) { runStory(t, txtar.Parse(data), tiers == "tiered") })
+			})
+		}
+	}
+}
+
+// bed is a cache over a scripted origin and a real store.
+type bed struct {
+	t      *testing.T
+	cache  *Cache
+	route  *route.Route
+	origin *scriptedOrigin
+	last   *recorder
+}
+
+func newBed(t *testing.T, host route.Host, disk bool) *bed {
+	t.Helper()
+	host.Names, host.Origin = []string{"*"}, "o"
+	table, err := route.NewTable([]route.Host{host})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rt, err := table.Match("a.test", "/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := store.Config{Memory: store.MemoryConfig{Bytes: 64 << 20}, Prepare: Prepare}
+	if disk {
+		cfg.Disk = []store.DiskConfig{{Path: t.TempDir(), Bytes: 64 << 20}}
+	}
+	tiered, err := store.Open(cfg, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &bed{t: t, route: rt, origin: &scriptedOrigin{answers: map[string]answerFunc{}}}
+	b.cache = New(Config{Store: tiered, Origin: b.origin,
+		Direct: func(ctx context.Context, _, target string) context.Context {
+			return context.WithValue(ctx, targetKey{}, target)
+		}})
+	ctx, cancel := context.WithCancel(context.Background())
+	ran := make(chan error, 1)
+	go func() { ran <- tiered.Run(ctx) }()
+	t.Cleanup(func() {
+		b.cache.Close()
+		cancel()
+		if err := <-ran; err != nil && !errors.Is(err, context.Canceled) {
+			t.Error("store.Run:", err)
+		}
+		if err := tiered.Close(); err != nil {
+			t.Error("store.Close:", err)
+		}
+	})
+	return b
+}
+
+type targetKey struct{}
+
+type answerFunc func(*http.Request) (*http.Response, error)
+
+// scriptedOrigin answers from a script and remembers what it was asked.
+type scriptedOrigin struct {
+	mu       sync.Mutex
+	answers  map[string]answerFunc // by path; "" for all
+	requests int
+	last     *http.Request
+}
+
+func (o *scriptedOrigin) RoundTrip(r *http.Request) (*http.Response, error) {
+	path, _ := splitTarget(r.Context().Value(targetKey{}).(string))
+	o.mu.Lock()
+	o.requests++
+	o.last = r
+	answer := o.answers[path]
+	if answer == nil {
+		answer = o.answers[""]
+	}
+	o.mu.Unlock()
+	if r.Body != nil {
+		if _, err := io.Copy(io.Discard, r.Body); err != nil {
+			return nil, err
+		}
+	}
+	return answer(r)
+}
+
+// scripted parses an origin's answer. {date} is the time of the answer, {date-1h}
+// an hour before.
+func scripted(data []byte) answerFunc {
+	return func(r *http.Request) (*http.Response, error) {
+		text := string(data)
+		for {
+			before, rest, ok := strings.Cut(text, "{date")
+			if !ok {
+				break
+			}
+			shift, after, _ := strings.Cut(rest, "}")
+			d := time.Duration(0)
+			if shift != "" {
+				var err error
+				if d, err = time.ParseDuration(shift); err != nil {
+					return nil, err
+				}
+			}
+			text = before + httpDate(time.Now().Add(d)) + after
+		}
+		in := textproto.NewReader(bufio.NewReader(strings.NewReader(text)))
+		line, err := in.ReadLine()
+		if err != nil {
+			return nil, err
+		}
+		resp := &http.Response{Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Request: r}
+		if _, err := fmt.Sscan(line, &resp.StatusCode); err != nil {
+			return nil, err
+		}
+		h, err := in.ReadMIMEHeader()
+		if err != nil && err != io.EOF {
+			return nil, err
+		}
+		body, err := io.ReadAll(in.R)
+		body = bytes.TrimSuffix(body, []byte("\n"))
+		resp.Header, resp.ContentLength = http.Header(h), int64(len(body))
+		resp.Header.Set("Content-Length", fmt.Sprint(len(body)))
+		if r.Method == http.MethodHead || resp.StatusCode == 304 {
+			body = nil
+		}
+		resp.Body = io.NopCloser(bytes.NewReader(body))
+		if cut := h.Get("X-Cut"); cut != "" { // breaks off after the body
+			resp.ContentLength += 100
+			resp.Body = io.NopCloser(io.MultiReader(bytes.NewReader(body), errReader{}))
+		}
+		return resp, err
+	}
+}
+
+type errReader struct{}
+
+func (errReader) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
+
+// recorder is a client: it keeps what net/http would have sent.
+type recorder struct {
+	header  http.Header
+	status  int
+	sent    http.Header
+	early   []http.Header
+	body    bytes.Buffer
+	aborted bool
+	slow    func() // called before each write
+}
+
+func (w *recorder) Header() http.Header { return w.header }
+
+func (w *recorder) WriteHeader(status int) {
+	switch {
+	case status < 200 && status != 101:
+		w.early = append(w.early, w.header.Clone())
+	case w.status == 0:
+		w.status, w.sent = status, w.header.Clone()
+	}
+}
+
+func (w *recorder) Write(p []byte) (int, error) {
+	if w.status == 0 {
+		w.WriteHeader(200)
+	}
+	if w.slow != nil {
+		w.slow()
+	}
+	return w.body.Write(p)
+}
+
+func (w *recorder) Flush() {}
+
+func (b *bed) request(method, target string, fields ...Field) *Request {
+	return &Request{Method: method, Scheme: "https", Authority: "a.test", Host: "a.test", Target: target,
+		Fields: fields, Client: netip.MustParseAddrPort("192.0.2.7:1234"), Proto: HTTP2, Route: b.route}
+}
+
+// do sends a request the way an engine does.
+func (b *bed) do(ctx context.Context, r *Request) *recorder {
+	w := &recorder{header: http.Header{}}
+	b.serve(ctx, w, r)
+	return w
+}
+
+func (b *bed) serve(ctx context.Context, w *recorder, r *Request) {
+	if hit, ok := b.cache.Lookup(r); ok {
+		defer hit.Release()
+		for _, f := range hit.AppendFields(nil) {
+			w.header.Add(f.Name, f.Value)
+		}
+		w.WriteHeader(hit.Status)
+		if r.Method != "HEAD" {
+			_, _ = w.Write(hit.Body())
+		}
+		return
+	}
+	hr, _ := http.NewRequestWithContext(NewContext(ctx, r), r.Method, "https://a.test/", strings.NewReader("upload"))
+	hr.ProtoMajor, hr.Proto = 2, "HTTP/2.0"
+	defer func() {
+		if p := recover(); p == http.ErrAbortHandler {
+			w.aborted = true
+		} else if p != nil {
+			panic(p)
+		}
+	}()
+	b.cache.ServeHTTP(w, hr)
+}
+
+func runStory(t *testing.T, story *txtar.Archive, disk bool) {
+	files := map[string][]byte{}
+	for _, f := range story.Files {
+		files[f.Name] = f.Data
+	}
+	var host route.Host
+	if err := yaml.Load(files["route.yaml"], &host); err != nil && files["route.yaml"] != nil {
+		t.Fatal("route.yaml:", err)
+	}
+	b := newBed(t, host, disk)
+	lines := strings.Split(string(story.Comment), "\n")
+	for i := 0; i < len(lines); i++ {
+		line := strings.TrimRight(lines[i], " ")
+		if line == "" || line[0] == '#' {
+			continue
+		}
+		var fields []Field
+		for i+1 < len(lines) && strings.HasPrefix(lines[i+1], "  ") {
+			i++
+			name, value, _ := strings.Cut(strings.TrimSpace(lines[i]), ":")
+			fields = append(fields, Field{strings.ToLower(name), strings.TrimSpace(value)})
+		}
+		verb, rest, _ := strings.Cut(line, " ")
+		if err := b.step(verb, rest, fields, files); err != nil {
+			t.Errorf("line %d: %s: %v", i+1, line, err)
+		}
+	}
+}
+
+func (b *bed) step(verb, rest string, fields []Field, files map[string][]byte) error {
+	arg, value, _ := strings.Cut(rest, " ")
+	switch verb {
+	case "origin":
+		b.origin.mu.Lock()
+		defer b.origin.mu.Unlock()
+		if arg == "down" {
+			b.origin.answers[value] = func(*http.Request) (*http.Response, error) { return nil, errors.New("down") }
+			return nil
+		}
+		if files[arg] == nil {
+			return errors.New("no such file")
+		}
+		b.origin.answers[value] = scripted(files[arg])
+	case "get", "head", "post":
+		r := b.request(strings.ToUpper(verb), arg, fields...)
+		r.HasBody = verb == "post"
+		b.last = b.do(context.Background(), r)
+		synctest.Wait()
+	case "want":
+		return b.want(arg, value)
+	case "lacks":
+		if v, ok := b.last.sent[http.CanonicalHeaderKey(arg)]; ok {
+			return fmt.Errorf("got %q", v)
+		}
+	case "requests", "saw", "unseen":
+		return b.origin.check(verb, arg, value)
+	case "sleep":
+		d, err := time.ParseDuration(arg)
+		time.Sleep(d)
+		return err
+	default:
+		return errors.New("no such step")
+	}
+	return nil
+}
+
+func (b *bed) want(key, value string) error {
+	var got string
+	switch key {
+	case "status":
+		got = fmt.Sprint(b.last.status)
+	case "body":
+		got = b.last.body.String()
+	case "aborted":
+		got = fmt.Sprint(b.last.aborted)
+	default:
+		got = strings.Join(b.last.sent.Values(key), ", ")
+	}
+	if got != value {
+		return fmt.Errorf("got %q", got)
+	}
+	return nil
+}
+
+func (o *scriptedOrigin) check(verb, arg, value string) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	switch verb {
+	case "requests":
+		n := o.requests
+		o.requests = 0
+		if fmt.Sprint(n) != arg {
+			return fmt.Errorf("the origin saw %d", n)
+		}
+	case "saw":
+		if got := strings.Join(o.last.Header.Values(arg), ", "); got != value {
+			return fmt.Errorf("the origin saw %q", got)
+		}
+	case "unseen":
+		if got, ok := o.last.Header[http.CanonicalHeaderKey(arg)]; ok && got != nil {
+			return fmt.Errorf("the origin saw %q", got)
+		}
+	}
+	return nil
+}
