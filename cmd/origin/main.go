@@ -11,6 +11,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"math/big"
 	"net"
 	"net/http"
@@ -50,15 +51,16 @@ func main() {
 	kong.Parse(&f, kong.Name("origin"), kong.Description(description))
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, f); err != nil {
+	if err := run(ctx, f, os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "origin:", err)
 		os.Exit(1)
 	}
 }
 
 // run serves until ctx is done, then closes what is open: faults may last for
-// minutes and nobody waits for them.
-func run(ctx context.Context, f flags) error {
+// minutes and nobody waits for them. The address is written to out once the
+// listener is open.
+func run(ctx context.Context, f flags, out io.Writer) error {
 	server := &http.Server{
 		Handler:           script.New(),
 		ReadHeaderTimeout: 30 * time.Second,
@@ -77,7 +79,7 @@ func run(ctx context.Context, f flags) error {
 	if err != nil {
 		return fmt.Errorf("%w: choose another address with --listen", err)
 	}
-	fmt.Printf("origin: listening on %s://%s, endpoints described under /_origin/\n", scheme, listener.Addr())
+	fmt.Fprintf(out, "origin: listening on %s://%s, endpoints described under /_origin/\n", scheme, listener.Addr())
 
 	defer context.AfterFunc(ctx, func() { server.Close() })()
 	if server.TLSConfig != nil {

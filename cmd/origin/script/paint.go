@@ -12,21 +12,31 @@ import (
 // The sample site's pictures are computed, so that they are ours and as large as
 // wanted.
 
-// paint returns a PNG of coloured waves; seed makes pictures differ.
-func paint(width, height int, seed float64) []byte {
-	img := image.NewNRGBA(image.Rect(0, 0, width, height))
+// paint returns a PNG of waves between two colours; seed makes pictures differ.
+// A palette keeps painting and packing cheap.
+func paint(width, height int, seed float64, from, to color.NRGBA) []byte {
+	const shades = 64
+	palette := make(color.Palette, shades)
+	for i := range palette {
+		t := (1 + math.Cos(2*math.Pi*float64(i)/shades)) / 2
+		palette[i] = color.NRGBA{blend(from.R, to.R, t), blend(from.G, to.G, t), blend(from.B, to.B, t), 255}
+	}
+	across := make([]float64, width)
+	for x := range across {
+		across[x] = math.Sin(5*float64(x)/float64(width) + seed)
+	}
+	img := image.NewPaletted(image.Rect(0, 0, width, height), palette)
 	for y := range height {
+		v := float64(y) / float64(height)
+		down := math.Cos(4*v-seed) + v
 		for x := range width {
-			u, v := float64(x)/float64(width), float64(y)/float64(height)
-			a := math.Sin(6*u + seed + 2*math.Sin(4*v+seed))
-			b := math.Cos(5*v - seed + 2*math.Cos(3*u))
-			img.SetNRGBA(x, y, color.NRGBA{shade(a), shade(a * b), shade(b), 255})
+			img.Pix[y*img.Stride+x] = uint8(int(shades*(2+across[x]*down/2+v)) % shades)
 		}
 	}
 	return encode(img)
 }
 
-func shade(x float64) uint8 { return uint8(128 + 100*x) }
+func blend(a, b uint8, t float64) uint8 { return uint8(float64(a)*(1-t) + float64(b)*t) }
 
 // icon returns the favicon: an ICO file with one PNG of 32 by 32 pixels, an "e"
 // in the site's own letters.
@@ -56,7 +66,8 @@ func icon() []byte {
 
 func encode(img image.Image) []byte {
 	var b bytes.Buffer
-	if err := png.Encode(&b, img); err != nil {
+	encoder := png.Encoder{CompressionLevel: png.BestSpeed}
+	if err := encoder.Encode(&b, img); err != nil {
 		panic("script: encode a picture of our own: " + err.Error())
 	}
 	return b.Bytes()

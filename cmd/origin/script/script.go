@@ -17,21 +17,22 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 )
 
 // Script is the scripted origin. Safe for concurrent use.
 type Script struct {
-	site     site
-	requests counters // by path
-	targets  counters // by whole target, for "fail" and X-Origin-Count
+	site     func() site // made when it is first asked for
+	requests counters    // by path
+	targets  counters    // by whole target, for "fail" and X-Origin-Count
 	active   atomic.Int64
 	peak     atomic.Int64
 }
 
 // New returns an origin whose counters are at zero.
-func New() *Script { return &Script{site: newSite()} }
+func New() *Script { return &Script{site: sync.OnceValue(newSite)} }
 
 // Requests returns how many requests were seen for a path: the target as sent,
 // up to its query.
@@ -71,7 +72,7 @@ func (s *Script) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case strings.HasPrefix(path, "/video/"):
 		s.video(w, r, path)
 	default:
-		s.site.serve(w, r, path)
+		s.site().serve(w, r, path)
 	}
 }
 
@@ -88,7 +89,7 @@ func (s *Script) enter() {
 func (s *Script) endpoint(name string, w http.ResponseWriter, r *http.Request) {
 	switch {
 	case name == "":
-		s.site.help(w, r)
+		s.site().help(w, r)
 	case name == "respond":
 		s.respond(w, r)
 	case name == "echo", strings.HasPrefix(name, "raw/"):

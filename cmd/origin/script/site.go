@@ -6,6 +6,7 @@ import (
 	"embed"
 	"encoding/hex"
 	"fmt"
+	"image/color"
 	"io/fs"
 	"mime"
 	"net/http"
@@ -40,9 +41,9 @@ type file struct {
 func newSite() site {
 	raw := map[string][]byte{
 		"font.ttf":   font(),
-		"tide.png":   paint(640, 360, 1),
-		"dune.png":   paint(640, 360, 2.4),
-		"aurora.png": paint(1280, 720, 4.1),
+		"tide.png":   paint(640, 360, 1, color.NRGBA{0x14, 0x2b, 0x4d, 255}, color.NRGBA{0x9c, 0xd3, 0xe8, 255}),
+		"dune.png":   paint(640, 360, 2.4, color.NRGBA{0x8a, 0x3b, 0x12, 255}, color.NRGBA{0xff, 0xd9, 0x9b, 255}),
+		"aurora.png": paint(1280, 720, 4.1, color.NRGBA{0x12, 0x1b, 0x3a, 255}, color.NRGBA{0x53, 0xd8, 0xa0, 255}),
 	}
 	for _, name := range []string{"style.css", "app.js", "map.svg"} {
 		raw[name] = page(name)
@@ -105,7 +106,7 @@ func kindOf(name string) string {
 	}
 }
 
-func (s *site) serve(w http.ResponseWriter, r *http.Request, path string) {
+func (s site) serve(w http.ResponseWriter, r *http.Request, path string) {
 	switch path {
 	case "/time":
 		clock(w)
@@ -123,12 +124,11 @@ func (s *site) serve(w http.ResponseWriter, r *http.Request, path string) {
 	f.send(w, r)
 }
 
-func (s *site) help(w http.ResponseWriter, r *http.Request) {
-	f := s.files["/help.html"]
-	f.send(w, r)
+func (s site) help(w http.ResponseWriter, r *http.Request) {
+	s.files["/help.html"].send(w, r)
 }
 
-func (f *file) send(w http.ResponseWriter, r *http.Request) {
+func (f file) send(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
 		http.Error(w, "GET and HEAD only", http.StatusMethodNotAllowed)
