@@ -1,10 +1,10 @@
 package route
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"strings"
-	"time"
 
 	"edgecdn/internal/unit"
 )
@@ -12,8 +12,50 @@ import (
 // maxBytesDefault bounds the body of a stored response where nothing else is said.
 const maxBytesDefault = unit.GiB
 
+// WithDefaults returns the host with what was left out filled in: what its paths
+// inherit, so that a path's own policy says only what is its own.
+func (h Host) WithDefaults() Host {
+	c := &h.Cache
+	fill(&c.Bypass, false)
+	fill(&c.Key.Host, true)
+	fill(&c.Key.Query.Sort, false)
+	fill(&c.StaleWhileRevalidate, 0)
+	fill(&c.StaleIfError, 0)
+	fill(&c.RequestDirectives, false)
+	c.MaxBytes = cmp.Or(c.MaxBytes, maxBytesDefault)
+	h.Redirects = slices.Clone(h.Redirects)
+	for i := range h.Redirects {
+		h.Redirects[i].Status = cmp.Or(h.Redirects[i].Status, redirectStatusDefault)
+	}
+	h.Routes = slices.Clone(h.Routes)
+	c.Freshness = withStatus(c.Freshness)
+	for i := range h.Routes {
+		rules := &h.Routes[i].Cache.Freshness
+		*rules = withStatus(*rules)
+	}
+	return h
+}
+
+func fill[T any](value **T, otherwise T) {
+	if *value == nil {
+		*value = &otherwise
+	}
+}
+
+// withStatus gives rules without status the one that they hold for.
+func withStatus(rules []Freshness) []Freshness {
+	rules = slices.Clone(rules)
+	for i := range rules {
+		if len(rules[i].Status) == 0 {
+			rules[i].Status = []string{statusDefault}
+		}
+	}
+	return rules
+}
+
 // compileHost merges the policies of a validated host into one Route a path.
-func compileHost(h *Host, index int) *host {
+func compileHost(given *Host, index int) *host {
+	h := given.WithDefaults()
 	name := strings.ToLower(h.Names[0])
 	redirects := make([]redirect, len(h.Redirects))
 	for i := range h.Redirects {
@@ -130,31 +172,26 @@ func compileFields(f Fields) Fields {
 	return out
 }
 
-// compilePolicy fills in the defaults.
+// compilePolicy takes a policy with defaults filled in.
 func compilePolicy(p *Policy) *Route {
 	c := &p.Cache
 	r := &Route{
 		Origin:               p.Origin,
 		Request:              compileFields(p.Request),
 		Response:             compileFields(p.Response),
-		Bypass:               or(c.Bypass, false),
+		Bypass:               *c.Bypass,
 		Key:                  c.Key,
 		Freshness:            c.Freshness,
-		StaleWhileRevalidate: or(c.StaleWhileRevalidate, 0),
-		StaleIfError:         or(c.StaleIfError, 0),
+		StaleWhileRevalidate: *c.StaleWhileRevalidate,
+		StaleIfError:         *c.StaleIfError,
 		MaxBytes:             int64(c.MaxBytes),
-		RequestDirectives:    or(c.RequestDirectives, false),
+		RequestDirectives:    *c.RequestDirectives,
 		lifetimes:            compileLifetimes(c.Freshness),
 		query:                compileQuery(&c.Key.Query),
 		allow:                defaultMethods,
 	}
-	if r.MaxBytes == 0 {
-		r.MaxBytes = int64(maxBytesDefault)
-	}
 	r.Key.Headers = lower(c.Key.Headers)
 	r.Key.Cookies = slices.Compact(slices.Sorted(slices.Values(c.Key.Cookies)))
-	keepHost := or(c.Key.Host, true)
-	r.Key.Host = &keepHost
 	if w := p.Rewrite; w != nil && *w != (Rewrite{}) {
 		r.Rewrite = &Rewrite{
 			StripPrefix: strings.TrimSuffix(w.StripPrefix, "/"),
@@ -178,11 +215,4 @@ func lower(names []string) []string {
 		set[strings.ToLower(name)] = true
 	}
 	return slices.Sorted(maps.Keys(set))
-}
-
-func or[T bool | time.Duration](value *T, otherwise T) T {
-	if value == nil {
-		return otherwise
-	}
-	return *value
 }

@@ -15,13 +15,13 @@ type lifetime struct {
 	force   bool
 }
 
+// statusDefault is what rules without status hold for.
+const statusDefault = "200"
+
 func compileLifetimes(rules []Freshness) []lifetime {
 	out := make([]lifetime, 0, len(rules))
 	for _, rule := range rules {
 		l := lifetime{value: rule.Lifetime, force: rule.Force}
-		if len(rule.Status) == 0 {
-			l.codes = []int{200}
-		}
 		for _, status := range rule.Status {
 			code, class, _ := parseStatus(status)
 			if class != 0 {

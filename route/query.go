@@ -33,7 +33,7 @@ func compileQuery(q *Query) query {
 	out := query{
 		hasAll: q.Allow == nil,
 		deny:   compileNames(q.Deny),
-		sort:   or(q.Sort, false),
+		sort:   *q.Sort,
 	}
 	if q.Allow != nil {
 		out.allow = compileNames(*q.Allow)

@@ -31,9 +31,6 @@ const redirectStatusDefault = 308
 
 func compileRedirect(r *Redirect) redirect {
 	out := redirect{scheme: r.Scheme, path: r.Path, status: r.Status}
-	if out.status == 0 {
-		out.status = redirectStatusDefault
-	}
 	if r.Path == "" {
 		out.prefix = true
 	} else {

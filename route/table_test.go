@@ -190,7 +190,7 @@ func TestInheritance(t *testing.T) {
 		Response: Fields{Remove: []string{"server"}},
 		Key: Key{Query: Query{Deny: []string{"utm_*"}, Sort: pointer(true)}, Headers: []string{"accept-language", "x-tenant"},
 			Cookies: []string{"A", "b"}, Host: pointer(true)},
-		Freshness: []Freshness{{Lifetime: time.Minute}}, StaleWhileRevalidate: time.Second, StaleIfError: time.Hour, MaxBytes: 1 << 20,
+		Freshness: []Freshness{{Status: []string{"200"}, Lifetime: time.Minute}}, StaleWhileRevalidate: time.Second, StaleIfError: time.Hour, MaxBytes: 1 << 20,
 	}
 	options := []cmp.Option{cmpopts.IgnoreUnexported(Route{}), cmpopts.EquateEmpty()}
 	own, _ := table.Match("h", "/")
@@ -228,7 +228,7 @@ func TestDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := &Route{Host: "*", Pattern: "/*", Origin: "web", Key: Key{Host: pointer(true)}, MaxBytes: 1 << 30}
+	want := &Route{Host: "*", Pattern: "/*", Origin: "web", Key: Key{Host: pointer(true), Query: Query{Sort: pointer(false)}}, MaxBytes: 1 << 30}
 	if diff := cmp.Diff(want, r, cmpopts.IgnoreUnexported(Route{}), cmpopts.EquateEmpty()); diff != "" {
 		t.Error(diff)
 	}

@@ -32,9 +32,9 @@ func (report reporter) add(path, format string, args ...any) {
 }
 
 // ValidateHosts reports what is wrong with a list of hosts and how to mend it.
-// Paths are relative to the list, such as "[0].routes[2].path". origins reports
-// whether there is an origin of a name; nil leaves that unchecked.
-func ValidateHosts(hosts []Host, origins func(name string) bool, report func(path, problem string)) {
+// Paths are relative to the list, such as "[0].routes[2].path". origin says what
+// is wrong with the name of an origin, "" being nothing; nil leaves that unchecked.
+func ValidateHosts(hosts []Host, origin func(name string) (problem string), report func(path, problem string)) {
 	r := reporter(report)
 	if len(hosts) > hostsMax {
 		r.add("", "%d hosts are too many: at most %d", len(hosts), hostsMax)
@@ -45,8 +45,8 @@ func ValidateHosts(hosts []Host, origins func(name string) bool, report func(pat
 		at := fmt.Sprintf("[%d]", i)
 		validateNames(at, hosts[i].Names, taken, r)
 		validateRedirects(at, hosts[i].Redirects, r)
-		validatePolicy(at, &hosts[i].Policy, origins, r)
-		validateRoutes(at, &hosts[i], origins, r)
+		validatePolicy(at, &hosts[i].Policy, origin, r)
+		validateRoutes(at, &hosts[i], origin, r)
 	}
 }
 
@@ -174,7 +174,7 @@ func toProblem(to string) string {
 	return ""
 }
 
-func validateRoutes(at string, host *Host, origins func(string) bool, r reporter) {
+func validateRoutes(at string, host *Host, origin func(string) string, r reporter) {
 	if len(host.Routes) > routesMax {
 		r.add(at+".routes", "%d routes are too many: at most %d", len(host.Routes), routesMax)
 		return
@@ -190,7 +190,7 @@ func validateRoutes(at string, host *Host, origins func(string) bool, r reporter
 		} else {
 			paths[route.Path] = k
 		}
-		validatePolicy(at, &route.Policy, origins, r)
+		validatePolicy(at, &route.Policy, origin, r)
 	}
 	if !hasOrigin {
 		r.add(at+".origin", "is missing: name the origin that answers misses, or give redirects")
@@ -222,9 +222,11 @@ func validatePattern(at, pattern string, r reporter) {
 	}
 }
 
-func validatePolicy(at string, p *Policy, origins func(string) bool, r reporter) {
-	if p.Origin != "" && origins != nil && !origins(p.Origin) {
-		r.add(at+".origin", "there is no origin %q: add it under origins", p.Origin)
+func validatePolicy(at string, p *Policy, origin func(string) string, r reporter) {
+	if p.Origin != "" && origin != nil {
+		if problem := origin(p.Origin); problem != "" {
+			r.add(at+".origin", "%s", problem)
+		}
 	}
 	if p.Methods != nil && len(p.Methods) == 0 {
 		r.add(at+".methods", "is an empty list, which lets nothing in: leave it out or name methods")

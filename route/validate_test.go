@@ -12,9 +12,13 @@ import (
 
 func problemsOf(hosts []Host) []string {
 	var out []string
-	ValidateHosts(hosts, func(name string) bool { return name == "web" }, func(path, problem string) {
-		out = append(out, path+": "+problem)
-	})
+	origin := func(name string) string {
+		if name == "web" {
+			return ""
+		}
+		return name + " is not there"
+	}
+	ValidateHosts(hosts, origin, func(path, problem string) { out = append(out, path+": "+problem) })
 	return out
 }
 
@@ -64,7 +68,7 @@ func TestValidateReportsEverything(t *testing.T) {
 [0].redirects[5].to: holds a byte that is not visible ASCII: percent-encode it
 [0].redirects[6].to: lets the client choose the host: put "/" before {rest} and "?"
 [0].redirects[7].to: lets the client choose the host: put "/" before {rest} and "?"
-[0].origin: there is no origin "wbe": add it under origins
+[0].origin: wbe is not there
 [0].methods[0]: methods are case-sensitive: write "GET" instead of "get"
 [0].methods[1]: CONNECT asks for a tunnel, which a host cannot give: leave it out
 [0].methods[2]: "a b" is not a method: write one such as GET
