@@ -7,8 +7,6 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"sync/atomic"
-
-	"edgecdn/internal/unit"
 )
 
 // The memory tier. Its truth is the index (memory_index.go) and one account of
@@ -52,9 +50,9 @@ type Memory struct {
 
 	ops      chan op     // residents of main that came and went, for the owner
 	accesses chan *shard // shards with new samples, for the owner
-	// second, when set, is called by Lookup at the first request after the fill.
-	// It must not wait.
-	second func(*entry)
+	// again, when set, is called by Lookup when an object that is not onDisk is
+	// asked for the first, second, fourth ... time since its fill. It must not wait.
+	again func(*entry)
 	stats  memoryCounters
 }
 
@@ -64,16 +62,10 @@ const (
 	accessesMax = shards
 )
 
-// memoryDefault is MemoryConfig.Bytes where none is given.
-const memoryDefault = 256 * unit.MiB
-
-// memoryLeast is less than which the fixed parts and size classes do not fit.
-const memoryLeast = 8 * unit.MiB
-
 // NewMemory returns a memory tier. prepare may be nil; see Config.Prepare.
 // Without Run it works, but evicts less wisely.
 func NewMemory(cfg MemoryConfig, prepare func(*Meta) (any, int64, error), log *slog.Logger) *Memory {
-	cfg = cfg.WithDefaults()
+	cfg = Config{Memory: cfg}.WithDefaults().Memory
 	ops := make(chan op, opsMax)
 	m := &Memory{
 		index:    newIndex(),
@@ -87,22 +79,6 @@ func NewMemory(cfg MemoryConfig, prepare func(*Meta) (any, int64, error), log *s
 	m.budget.Store(int64(cfg.Bytes))
 	m.used.Store(m.fixed())
 	return m
-}
-
-// WithDefaults returns c with what is zero filled in.
-func (c MemoryConfig) WithDefaults() MemoryConfig {
-	if c.Bytes == 0 {
-		c.Bytes = memoryDefault
-	}
-	return c
-}
-
-// Validate reports what is wrong with c.
-func (c MemoryConfig) Validate(report func(path, problem string)) {
-	if c.Bytes != 0 && c.Bytes < memoryLeast {
-		report("bytes", fmt.Sprintf("%v is too little to keep bodies of %v: give at least %v",
-			c.Bytes, unit.Bytes(BodyMax), memoryLeast))
-	}
 }
 
 // Lookup returns the object under key if it is in memory. It takes no lock,
@@ -130,8 +106,8 @@ func (m *Memory) hit(s *shard, e *entry) {
 	if n <= 4 || n%8 == 0 {
 		m.sample(s, e.hash.Lo)
 	}
-	if n == 1 && m.second != nil {
-		m.second(e)
+	if m.again != nil && n&(n-1) == 0 && !b.onDisk.Load() {
+		m.again(e)
 	}
 }
 
@@ -269,9 +245,9 @@ func (m *Memory) evicted(b *body) {
 
 // Apply changes the budget. What no longer fits leaves at once.
 func (m *Memory) Apply(cfg MemoryConfig) error {
-	cfg = cfg.WithDefaults()
-	if cfg.Bytes < memoryLeast {
-		return fmt.Errorf("memory: budget of %v: give at least %v", cfg.Bytes, memoryLeast)
+	cfg = Config{Memory: cfg}.WithDefaults().Memory
+	if cfg.Bytes < memoryBytesMin {
+		return fmt.Errorf("memory: budget of %v: give at least %v", cfg.Bytes, memoryBytesMin)
 	}
 	m.budget.Store(int64(cfg.Bytes))
 	if !m.reserve(0) {

@@ -15,6 +15,8 @@ type body struct {
 	refs  atomic.Int64
 	hits  atomic.Uint64
 	last  atomic.Int64 // clock of the last request
+	// onDisk: the disk tier has it too, or is about to.
+	onDisk atomic.Bool
 	m     *Memory
 	block block
 	data  []byte // block.mem[:length]; set before it is published

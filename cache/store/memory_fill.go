@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"runtime"
 	"slices"
 	"strings"
@@ -29,6 +30,7 @@ type memoryWriter struct{ *fill }
 
 // Create implements Store. A Length of more than BodyMax is ErrTooLarge.
 func (m *Memory) Create(key Key, meta Meta) (Writer, error) {
+	m.requested(key.Hash)
 	w, err := m.create(key, meta)
 	if err != nil {
 		return nil, err
@@ -43,7 +45,6 @@ func (m *Memory) create(key Key, meta Meta) (*memoryWriter, error) {
 	case meta.Length > BodyMax || len(meta.Header) > HeaderMax:
 		return nil, ErrTooLarge
 	}
-	m.requested(key.Hash)
 	charge := entryBytes(key.Text, &meta)
 	if !m.reserve(charge) {
 		m.stats.full.Add(1)
@@ -99,6 +100,22 @@ func (w *memoryWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// readFrom writes the first n bytes of r, which are copied once only.
+func (w *memoryWriter) readFrom(r io.ReaderAt, n int64) error {
+	f := w.fill
+	if n > BodyMax {
+		return ErrTooLarge
+	}
+	if err := f.m.grow(f.body, int(n)); err != nil {
+		return err
+	}
+	if got, err := r.ReadAt(f.body.block.mem[:n], 0); int64(got) < n {
+		return err
+	}
+	f.size.Store(n)
+	return nil
+}
+
 // ReadAt implements io.ReaderAt for what has been written so far.
 func (w *memoryWriter) ReadAt(p []byte, off int64) (int, error) {
 	f := w.fill
@@ -114,12 +131,11 @@ func (w *memoryWriter) Abort() { w.end() }
 
 // Commit implements Writer.
 func (w *memoryWriter) Commit(meta Meta) (*Stored, error) {
-	return w.commit(meta, func(publish func()) bool { publish(); return true })
+	return w.commit(meta, func(e *entry) bool { w.m.publish(e); return true })
 }
 
-// commit makes the object visible by calling guard with what does so; guard
-// says whether it called it.
-func (w *memoryWriter) commit(meta Meta, guard func(publish func()) bool) (*Stored, error) {
+// commit hands the finished entry to publish, which makes it visible or refuses.
+func (w *memoryWriter) commit(meta Meta, publish func(*entry) bool) (*Stored, error) {
 	f := w.fill
 	if f.done.Swap(true) {
 		return nil, ErrClosed
@@ -145,7 +161,7 @@ func (w *memoryWriter) commit(meta Meta, guard func(publish func()) bool) (*Stor
 		return nil, err
 	}
 	e.body.refs.Add(1) // the index's
-	if !guard(func() { m.publish(e) }) {
+	if !publish(e) {
 		m.used.Add(-e.charge)
 		e.body.release()
 		e.body.release()

@@ -1,0 +1,361 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// Tiered is memory over disk. A body of at most BodyMax is filled into memory
+// and goes to the disk tier from there once it has proven itself; a larger one
+// is filled to disk. What is found on disk again comes back to memory.
+//
+// Where an object is in both tiers, both have the same: Commit, Freshen and
+// Remove change both under the key's stripe, and whoever copies from one tier to
+// the other publishes under it only if the stripe has not changed since the copy
+// began. A stripe is held while the disk tier indexes or logs; Lookup and Open
+// take none.
+type Tiered struct {
+	memory  *Memory
+	disk    diskTier // nil: none
+	hasher  Hasher
+	prepare func(*Meta) (any, int64, error)
+	log     *slog.Logger
+
+	stripes [stripes]stripe
+	offers  chan *entry // to the disk tier, when someone has time
+	stats   tieredCounters
+}
+
+// diskTier is what Tiered asks of a Disk.
+type diskTier interface {
+	Store
+	Hasher() Hasher
+	// Admits counts a request for the key and says whether the object should be
+	// written now.
+	Admits(Key, Meta) bool
+	Run(context.Context) error
+	Close() error
+}
+
+// Bounds.
+const (
+	stripes   = 1024
+	offersMax = 1024
+	// offerTries: how often a copy is begun anew because its stripe changed.
+	offerTries = 3
+)
+
+// A stripe orders the changes to the keys that share it.
+type stripe struct {
+	mu        sync.Mutex
+	version   uint64 // of what the tiers hold; moves with every change
+	promoting bool   // a copy from disk to memory is under way
+}
+
+// Open opens the tiers that cfg names. log may be nil.
+func Open(cfg Config, log *slog.Logger) (*Tiered, error) {
+	cfg = cfg.WithDefaults()
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	t := &Tiered{
+		hasher:  NewHasher(rand.Uint64()),
+		prepare: cfg.Prepare,
+		log:     log,
+		offers:  make(chan *entry, offersMax),
+	}
+	if len(cfg.Disk) > 0 {
+		disk, err := openDisk(cfg.Disk, log)
+		if err != nil {
+			return nil, err
+		}
+		t.disk, t.hasher = disk, disk.Hasher()
+	}
+	t.memory = NewMemory(cfg.Memory, cfg.Prepare, log)
+	if t.disk != nil {
+		t.memory.again = t.offer
+	}
+	return t, nil
+}
+
+// Hasher makes the hashes of this store.
+func (t *Tiered) Hasher() Hasher { return t.hasher }
+
+// Lookup returns the object under key if it is in memory; see Memory.Lookup.
+func (t *Tiered) Lookup(key Key) (Stored, bool) { return t.memory.Lookup(key) }
+
+func (t *Tiered) stripe(h Hash) *stripe { return &t.stripes[h.Lo%stripes] }
+
+// read returns the version of the stripe as of now.
+func (s *stripe) read() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.version
+}
+
+// Open implements Store.
+func (t *Tiered) Open(key Key) (*Stored, error) {
+	if s, ok := t.memory.Lookup(key); ok {
+		return &s, nil
+	}
+	if t.disk == nil {
+		return nil, ErrNotFound
+	}
+	version := t.stripe(key.Hash).read()
+	s, err := t.disk.Open(key)
+	if err != nil {
+		return nil, err
+	}
+	again := t.memory.policy.request(key.Hash.Lo) > 1
+	if again && s.meta.Length <= BodyMax {
+		if promoted := t.promote(key, s, version); promoted != nil {
+			s.Close()
+			return promoted, nil
+		}
+	}
+	return t.prepared(key, s)
+}
+
+// prepared adds what Prepare makes of the meta of an object from disk. One
+// that it does not understand is removed: no request could use it.
+func (t *Tiered) prepared(key Key, s *Stored) (*Stored, error) {
+	if t.prepare == nil {
+		return s, nil
+	}
+	value, _, err := t.prepare(s.meta)
+	if err != nil {
+		s.Close()
+		t.stats.unprepared.Add(1)
+		return nil, errors.Join(fmt.Errorf("%w: its header cannot be used: %w", ErrNotFound, err), t.Remove(key))
+	}
+	s.value = value
+	return s, nil
+}
+
+// promote copies an object from disk to memory and returns it, or nil where
+// there is no room, another copies it, or it has changed meanwhile.
+func (t *Tiered) promote(key Key, from *Stored, version uint64) *Stored {
+	stripe := t.stripe(key.Hash)
+	if !stripe.begin(version) {
+		return nil
+	}
+	defer stripe.end()
+	w, err := t.memory.create(key, *from.meta)
+	if err != nil {
+		return nil
+	}
+	defer w.Abort()
+	if err := w.readFrom(from, from.meta.Length); err != nil {
+		return nil // whoever asked reads from disk, and learns of it there
+	}
+	s, err := w.commit(*from.meta, func(e *entry) bool {
+		e.body.onDisk.Store(true)
+		stripe.mu.Lock()
+		defer stripe.mu.Unlock()
+		if stripe.version != version {
+			return false
+		}
+		t.memory.publish(e)
+		return true
+	})
+	if err != nil {
+		return nil
+	}
+	t.stats.promotions.Add(1)
+	s.tier = tierDisk // this time it came from there
+	return s
+}
+
+func (s *stripe) begin(version uint64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.promoting || s.version != version {
+		return false
+	}
+	s.promoting = true
+	return true
+}
+
+func (s *stripe) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.promoting = false
+}
+
+// offer asks for a copy of e on disk. It never waits.
+func (t *Tiered) offer(e *entry) {
+	select {
+	case t.offers <- e:
+	default:
+		t.stats.offersDropped.Add(1)
+	}
+}
+
+// take writes an object from memory to disk if the disk tier wants it.
+func (t *Tiered) take(offered *entry) error {
+	key := Key{offered.hash, offered.text}
+	if offered.body.onDisk.Load() || !t.disk.Admits(key, offered.meta) {
+		return nil
+	}
+	for range offerTries {
+		version := t.stripe(key.Hash).read()
+		e := t.memory.index.acquire(key)
+		if e == nil {
+			return nil
+		}
+		if e.body != offered.body {
+			e.body.release()
+			return nil // replaced; the new one has to prove itself
+		}
+		done, err := t.copyOut(key, e, version)
+		e.body.release()
+		if done || err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// copyOut writes e to disk, unless its stripe has changed since version.
+func (t *Tiered) copyOut(key Key, e *entry, version uint64) (done bool, err error) {
+	w, err := t.disk.Create(key, e.meta)
+	if err != nil {
+		return false, err
+	}
+	defer w.Abort()
+	if _, err := w.Write(e.body.data); err != nil {
+		return false, err
+	}
+	stripe := t.stripe(key.Hash)
+	stripe.mu.Lock()
+	defer stripe.mu.Unlock()
+	if stripe.version != version {
+		return false, nil
+	}
+	s, err := w.Commit(e.meta)
+	if err != nil {
+		return false, err
+	}
+	s.Close()
+	e.body.onDisk.Store(true)
+	t.stats.offersTaken.Add(1)
+	return true, nil
+}
+
+// Freshen implements Store.
+func (t *Tiered) Freshen(key Key, meta Meta) error {
+	stripe := t.stripe(key.Hash)
+	stripe.mu.Lock()
+	defer stripe.mu.Unlock()
+	stripe.version++
+	inMemory := t.memory.Freshen(key, meta)
+	if t.disk == nil {
+		return inMemory
+	}
+	onDisk := t.disk.Freshen(key, meta)
+	// Never leave one tier with an older header than the other's.
+	if inMemory != nil && onDisk == nil {
+		return t.memory.Remove(key)
+	}
+	if inMemory == nil && onDisk != nil && !errors.Is(onDisk, ErrNotFound) {
+		return t.disk.Remove(key)
+	}
+	return inMemory
+}
+
+// Remove implements Store.
+func (t *Tiered) Remove(key Key) error {
+	stripe := t.stripe(key.Hash)
+	stripe.mu.Lock()
+	defer stripe.mu.Unlock()
+	stripe.version++
+	return t.remove(key)
+}
+
+// remove takes the object out of both tiers; the caller has the stripe.
+func (t *Tiered) remove(key Key) error {
+	err := t.memory.Remove(key)
+	if t.disk != nil {
+		err = t.disk.Remove(key)
+	}
+	return err
+}
+
+// Apply changes the byte budgets.
+func (t *Tiered) Apply(cfg Config) error {
+	return t.memory.Apply(cfg.WithDefaults().Memory)
+}
+
+// Run does the tiers' background work and returns when ctx has ended and all
+// of it is gone.
+func (t *Tiered) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return t.memory.Run(ctx) })
+	if t.disk != nil {
+		group.Go(func() error { return t.disk.Run(ctx) })
+		group.Go(func() error { return t.copyOffers(ctx) })
+	}
+	return group.Wait()
+}
+
+func (t *Tiered) copyOffers(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case e := <-t.offers:
+			if err := t.take(e); err != nil {
+				t.stats.offersFailed.Add(1)
+				t.log.Debug("store: copy to disk", "error", err)
+			}
+		}
+	}
+}
+
+// Close forgets what is in memory and closes the disk tier. References that are
+// still open stay readable.
+func (t *Tiered) Close() error {
+	err := t.memory.Close()
+	if t.disk != nil {
+		err = errors.Join(err, t.disk.Close())
+	}
+	return err
+}
+
+// Stats is what the store has counted since its start, and holds now.
+type Stats struct {
+	Memory MemoryStats
+	// Copies from memory to disk: made; not made as the queue was full; failed.
+	OffersTaken, OffersDropped, OffersFailed int64
+	// Copies from disk to memory.
+	Promotions int64
+	// Fills that outgrew memory and went on to disk.
+	Spills int64
+	// Large objects that the disk tier did not admit.
+	Refused int64
+	// Older objects that the disk tier failed to drop when memory got a newer one.
+	OutdatedKept int64
+	// Objects on disk whose header Prepare did not understand.
+	Unprepared int64
+}
+
+type tieredCounters struct {
+	offersTaken, offersDropped, offersFailed, promotions, spills, refused, outdatedKept, unprepared atomic.Int64
+}
+
+// Stats returns the counts.
+func (t *Tiered) Stats() Stats {
+	c := &t.stats
+	return Stats{
+		Memory:      t.memory.Stats(),
+		OffersTaken: c.offersTaken.Load(), OffersDropped: c.offersDropped.Load(), OffersFailed: c.offersFailed.Load(),
+		Promotions: c.promotions.Load(), Spills: c.spills.Load(), Refused: c.refused.Load(), OutdatedKept: c.outdatedKept.Load(), Unprepared: c.unprepared.Load(),
+	}
+}
