@@ -1,0 +1,242 @@
+package main
+
+// The stage: an origin, the edge, and those it is compared with, all over the
+// same origin.
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// server is one side of a comparison.
+type server struct {
+	*process
+	name            string
+	clear, tls, udp string // addresses; "" where it does not speak that
+}
+
+type stage struct {
+	settings
+	dir       string
+	originURL string
+	processes []*process
+	edgeNode  *server
+	nginx     *server
+	quicGo    *server
+	versions  map[string]string
+	http2Rate map[string]float64 // requests a second, by server and size
+}
+
+func newStage(ctx context.Context, set settings) (_ *stage, err error) {
+	dir, err := os.MkdirTemp("", "edge-bench-")
+	if err != nil {
+		return nil, err
+	}
+	// nginx drops its rights: its workers must get through to the cache.
+	if err := os.Chmod(dir, 0o755); err != nil {
+		return nil, err
+	}
+	s := &stage{settings: set, dir: dir, versions: map[string]string{}, http2Rate: map[string]float64{}}
+	defer func() {
+		if err != nil {
+			s.close()
+		}
+	}()
+	if err := makeCertificate(dir); err != nil {
+		return nil, err
+	}
+	for _, step := range []func(context.Context) error{s.startOrigin, s.startEdge, s.startNginx, s.startReference} {
+		if err := step(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return s, s.readVersions()
+}
+
+func (s *stage) close() {
+	for _, p := range s.processes {
+		p.stop()
+	}
+	os.RemoveAll(s.dir)
+}
+
+// run starts a program of the stage and waits until it answers.
+func (s *stage) run(ctx context.Context, name string, ask func() error, program string, args ...string) (*process, error) {
+	p, err := start(s.dir, name, program, args...)
+	if err != nil {
+		return nil, err
+	}
+	s.processes = append(s.processes, p)
+	return p, p.await(ctx, ask)
+}
+
+func (s *stage) startOrigin(ctx context.Context) error {
+	address, err := freeAddress()
+	if err != nil {
+		return err
+	}
+	s.originURL = "http://" + address
+	_, err = s.run(ctx, "origin", answers(s.originURL+"/_origin/stats"), s.origin, "--listen", address)
+	return err
+}
+
+func (s *stage) startEdge(ctx context.Context) error {
+	var addresses [3]string
+	for i := range addresses {
+		var err error
+		if addresses[i], err = freeAddress(); err != nil {
+			return err
+		}
+	}
+	clear, tls, admin := addresses[0], addresses[1], addresses[2]
+	p, err := s.run(ctx, "edge", answers("http://"+admin+"/readyz"), s.edge, "serve", "--origin", s.originURL,
+		"--http", clear, "--https", tls, "--admin", admin, "--data", filepath.Join(s.dir, "data"))
+	s.edgeNode = &server{p, "edge", clear, tls, tls}
+	return err
+}
+
+func (s *stage) startNginx(ctx context.Context) error {
+	program, err := exec.LookPath("nginx")
+	if err != nil {
+		if program, err = exec.LookPath("/usr/sbin/nginx"); err != nil {
+			return fmt.Errorf("nginx is not installed (make bench installs it where it may): %w", err)
+		}
+	}
+	clear, err := freeAddress()
+	if err != nil {
+		return err
+	}
+	tls, err := freeAddress()
+	if err != nil {
+		return err
+	}
+	user := ""
+	if os.Getuid() == 0 {
+		user = "user root;"
+	}
+	config := strings.NewReplacer("{user}", user, "{dir}", s.dir, "{clear}", clear, "{tls}", tls,
+		"{origin}", strings.TrimPrefix(s.originURL, "http://")).Replace(nginxConfig)
+	file := filepath.Join(s.dir, "nginx.conf")
+	if err := os.WriteFile(file, []byte(config), 0o644); err != nil {
+		return err
+	}
+	p, err := s.run(ctx, "nginx", answers("http://"+clear+"/_origin/"), program, "-c", file, "-p", s.dir, "-e", filepath.Join(s.dir, "nginx-error.log"))
+	s.nginx = &server{p, "nginx", clear, tls, ""}
+	return err
+}
+
+// nginxConfig is what a careful operator would write for this job. It logs as
+// the edge does: a line for each request, buffered.
+const nginxConfig = `{user}
+worker_processes 1;
+daemon off;
+pid {dir}/nginx.pid;
+error_log {dir}/nginx-error.log error;
+events { worker_connections 4096; }
+http {
+	access_log {dir}/nginx-access.log combined buffer=64k flush=1s;
+	sendfile on;
+	tcp_nopush on;
+	keepalive_timeout 60s;
+	keepalive_requests 100000000;
+	open_file_cache max=10000 inactive=60s;
+	client_body_temp_path {dir}/nginx-body;
+	proxy_temp_path {dir}/nginx-proxy;
+	fastcgi_temp_path {dir}/nginx-fastcgi;
+	uwsgi_temp_path {dir}/nginx-uwsgi;
+	scgi_temp_path {dir}/nginx-scgi;
+	proxy_cache_path {dir}/nginx-cache levels=1:2 keys_zone=bench:10m max_size=1g inactive=1h use_temp_path=off;
+	upstream origin { server {origin}; keepalive 32; }
+	server {
+		listen {clear} backlog=4096;
+		listen {tls} ssl http2 backlog=4096;
+		ssl_certificate {dir}/cert.pem;
+		ssl_certificate_key {dir}/key.pem;
+		ssl_protocols TLSv1.3;
+		ssl_session_cache shared:tls:1m;
+		location / {
+			proxy_pass http://origin;
+			proxy_http_version 1.1;
+			proxy_set_header Connection "";
+			proxy_set_header Host $http_host;
+			proxy_cache bench;
+			proxy_cache_key $scheme$http_host$request_uri;
+			add_header Cache-Status "nginx; $upstream_cache_status";
+		}
+	}
+}
+`
+
+func (s *stage) startReference(ctx context.Context) error {
+	address, err := freeAddress()
+	if err != nil {
+		return err
+	}
+	program, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	p, err := s.run(ctx, "reference", func() error { return tryHTTP3(ctx, "https://"+address+"/video/1kB.bin") },
+		program, "-reference", address, "-tls", s.dir)
+	s.quicGo = &server{p, "quic-go http3.Server", "", "", address}
+	return err
+}
+
+func (s *stage) readVersions() error {
+	for name, command := range map[string][]string{
+		"edge":   {s.edge, "version"},
+		"nginx":  {s.nginx.cmd.Path, "-v"},
+		"wrk":    {"wrk", "-v"},
+		"h2load": {"h2load", "--version"},
+	} {
+		// wrk ends with an error after its version.
+		out, err := exec.Command(command[0], command[1:]...).CombinedOutput()
+		if len(out) == 0 {
+			return fmt.Errorf("%s is not installed (make bench installs it where it may): %w", name, err)
+		}
+		line, _, _ := strings.Cut(string(out), "\n")
+		line, _, _ = strings.Cut(line, " [")
+		s.versions[name] = strings.TrimSpace(strings.TrimPrefix(line, "nginx version: "))
+	}
+	return nil
+}
+
+func makeCertificate(dir string) error {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return err
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1),
+		NotBefore:    time.Now().Add(-time.Hour),
+		NotAfter:     time.Now().Add(24 * time.Hour),
+		DNSNames:     []string{"localhost"},
+		IPAddresses:  []net.IP{net.IPv4(127, 0, 0, 1)},
+	}
+	cert, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		return err
+	}
+	der, err := x509.MarshalECPrivateKey(key)
+	if err != nil {
+		return err
+	}
+	for name, block := range map[string]*pem.Block{"cert.pem": {Type: "CERTIFICATE", Bytes: cert}, "key.pem": {Type: "EC PRIVATE KEY", Bytes: der}} {
+		if err := os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(block), 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
+}
