@@ -31,7 +31,8 @@ var arrows = map[string][]string{
 	"cache/store":           {},
 	"cache/store/storetest": {"cache/store"},
 	"cmd/edge":              {"*"},
-	"cmd/origin":            {},
+	"cmd/origin":            {"cmd/origin/script"},
+	"cmd/origin/script":     {},
 	"config":                {"server", "route", "access", "cache", "cache/store", "origin", "pool", "admin"},
 	"e2e":                   {},
 	"internal/h1":           {},
@@ -320,6 +321,7 @@ func isTable(e ast.Expr) bool {
 			{"crc32", "MakeTable"},
 			{"netip", "MustParsePrefix"},
 			{"netip", "MustParseAddr"},
+			{"time", "Date"},
 		} {
 			if calls(e, maker[0], maker[1]) {
 				return true

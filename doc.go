@@ -20,6 +20,7 @@
 //   - internal/h1: field lines, framing and chunks of HTTP/1.1
 //   - internal/unit: units that configuration is written in
 //   - cmd/origin: a scripted origin for demonstration, load and tests
+//   - cmd/origin/script: the same as an http.Handler
 //   - e2e: tests that start the real programs and use them as people do
 //   - bench: what it costs to serve, side by side with nginx
 //
