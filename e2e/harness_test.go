@@ -327,7 +327,7 @@ func (n *node) ready() int {
 	return resp.StatusCode
 }
 
-func (n *node) ca() string { return filepath.Join(n.data, "tls", "ca.pem") }
+func (n *node) ca() string { return filepath.Join(n.data, "tls", "development-ca.pem") }
 
 // metrics returns the metrics page.
 func (n *node) metrics(t *testing.T) string {
