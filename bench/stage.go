@@ -138,7 +138,9 @@ func (s *stage) startNginx(ctx context.Context) error {
 }
 
 // nginxConfig is what a careful operator would write for this job. It logs as
-// the edge does: a line for each request, buffered.
+// the edge does: a line for each request, buffered. tcp_nopush, which Debian's
+// own file turns on, stays off: on loopback it makes bodies of 100 kB wait for
+// delayed acknowledgements and cost nginx twice as much.
 const nginxConfig = `{user}
 worker_processes 1;
 daemon off;
@@ -148,7 +150,6 @@ events { worker_connections 4096; }
 http {
 	access_log {dir}/nginx-access.log combined buffer=64k flush=1s;
 	sendfile on;
-	tcp_nopush on;
 	keepalive_timeout 60s;
 	keepalive_requests 100000000;
 	open_file_cache max=10000 inactive=60s;
