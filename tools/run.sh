@@ -67,7 +67,7 @@ Try, in another terminal (Cache-Status in brackets):
 
   curl -i 'http://$HTTP$page'
                               [edge; hit; ttl=...]
-  curl -i --http2 --cacert $DATA/tls/ca.pem 'https://$HTTPS/?h2'
+  curl -i --http2 --cacert $DATA/tls/development-ca.pem 'https://$HTTPS/?h2'
                               [edge; fwd=uri-miss; stored; ttl=..., then edge; hit; ttl=...]
   bin/edge get --http3 --repeat 2 'https://$HTTPS/?h3'
                               [edge; fwd=uri-miss; stored; ttl=..., then edge; hit; ttl=...]

@@ -14,12 +14,13 @@ import (
 	"net/textproto"
 	"net/url"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/quic-go/quic-go"
 	"github.com/quic-go/quic-go/http3"
+
+	"edgecdn/server"
 )
 
 // getCmd is a small HTTP client that says what the caches on the way did.
@@ -40,12 +41,7 @@ type getCmd struct {
 	Data     string        `default:"./data" placeholder:"DIR" help:"Data directory of an edge on this machine, whose development certificate authority is trusted for loopback addresses."`
 }
 
-const (
-	getRepeatMax = 10_000
-	// devCAFile is where a node keeps its development certificate authority,
-	// below its data directory.
-	devCAFile = "tls/ca.pem"
-)
+const getRepeatMax = 10_000
 
 // Help is shown below the flags.
 func (c *getCmd) Help() string {
@@ -205,7 +201,7 @@ func (c *getCmd) tlsConfig(target *url.URL, dialAddress func(string) string) (*t
 	}
 	file, trust := c.CACert, ""
 	if file == "" {
-		dev := filepath.Join(c.Data, devCAFile)
+		dev := server.DevelopmentCA(c.Data)
 		if _, err := os.Stat(dev); err != nil || !isLoopback(dialAddress(hostPort(target))) {
 			return conf, "", nil
 		}

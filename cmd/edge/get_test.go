@@ -18,22 +18,24 @@ import (
 
 	"github.com/alecthomas/kong"
 	"github.com/quic-go/quic-go/http3"
+
+	"edgecdn/server"
 )
 
 // getServer answers on one port over HTTP/1.1 and HTTP/2 on TCP and HTTP/3 on
 // UDP, and puts its certificate where a node's data directory would have it.
 func getServer(t *testing.T, handler http.HandlerFunc) (base, data string) {
 	t.Helper()
-	server := httptest.NewUnstartedServer(handler)
-	server.EnableHTTP2 = true
-	server.Config.ErrorLog = log.New(io.Discard, "", 0) // handshakes fail on purpose
-	server.StartTLS()
-	t.Cleanup(server.Close)
-	packets, err := net.ListenPacket("udp", server.Listener.Addr().String())
+	front := httptest.NewUnstartedServer(handler)
+	front.EnableHTTP2 = true
+	front.Config.ErrorLog = log.New(io.Discard, "", 0) // handshakes fail on purpose
+	front.StartTLS()
+	t.Cleanup(front.Close)
+	packets, err := net.ListenPacket("udp", front.Listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
-	quicServer := &http3.Server{Handler: handler, TLSConfig: http3.ConfigureTLSConfig(&tls.Config{Certificates: server.TLS.Certificates})}
+	quicServer := &http3.Server{Handler: handler, TLSConfig: http3.ConfigureTLSConfig(&tls.Config{Certificates: front.TLS.Certificates})}
 	served := make(chan error, 1)
 	go func() { served <- quicServer.Serve(packets) }()
 	t.Cleanup(func() {
@@ -44,15 +46,15 @@ func getServer(t *testing.T, handler http.HandlerFunc) (base, data string) {
 		}
 	})
 	data = t.TempDir()
-	ca := filepath.Join(data, devCAFile)
+	ca := server.DevelopmentCA(data)
 	if err := os.MkdirAll(filepath.Dir(ca), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	block := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+	block := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: front.Certificate().Raw})
 	if err := os.WriteFile(ca, block, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return server.URL, data
+	return front.URL, data
 }
 
 // get runs `edge get` with these arguments and returns what it wrote.
@@ -99,7 +101,7 @@ func TestGetProtocols(t *testing.T) {
 				t.Errorf("body %q, want %q: that of the last fetch alone", body, want)
 			}
 			for _, want := range []string{
-				`^GET https://127\.0\.0\.1:\d+\ntrusting the development certificate authority .*tls/ca\.pem \(loopback only\)\n`,
+				`^GET https://127\.0\.0\.1:\d+\ntrusting the development certificate authority .*tls/development-ca\.pem \(loopback only\)\n`,
 				`\n1\. 103 Early Hints\n     Link: </a\.css>; rel=preload\n`,
 				`\n   200 OK, ` + tt.proto + `, 19 bytes\n`,
 				`\n   time: .*TLS [0-9.]+ ms, first byte [0-9.]+ ms, total [0-9.]+ ms\n`,
@@ -157,7 +159,7 @@ func TestGetTrust(t *testing.T) {
 		if out, _, err := get(t, protocol, "--data", t.TempDir(), base); err == nil {
 			t.Errorf("%s: an unknown authority was trusted:\n%s", protocol, out)
 		}
-		if out, _, err := get(t, protocol, "--cacert", filepath.Join(data, devCAFile), base); err != nil || strings.Contains(out, "trusting") {
+		if out, _, err := get(t, protocol, "--cacert", server.DevelopmentCA(data), base); err != nil || strings.Contains(out, "trusting") {
 			t.Errorf("%s --cacert: %v\n%s", protocol, err, out)
 		}
 		if out, _, err := get(t, protocol, "--insecure", base); err != nil || !strings.Contains(out, "accepting any certificate") {
