@@ -1,0 +1,321 @@
+package origin
+
+// exchange.go watches over one request. A single timer guards whichever phase it
+// is in, and cancels the request's context when the phase takes too long:
+//
+//	connect --GotConn--> send --WroteRequest--> header --response--> body
+//	   ^                  |          |
+//	   +---GetConn--------+----------+  (net/http repeats it on another connection)
+//
+// The timer rests while nobody waits for the origin: between two reads of the
+// response's body, while the request's body is read from the client, and on an
+// upgraded connection.
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+type phase uint8
+
+const (
+	phaseConnect phase = iota
+	phaseSend
+	phaseHeader
+	phaseBody
+)
+
+type exchange struct {
+	up     *upstream
+	caller context.Context
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	start  time.Time
+	timer  *time.Timer
+
+	mu        sync.Mutex
+	phase     phase
+	deadline  time.Time // when the timer counts; zero while it rests
+	waiting   bool      // counted in Stats.Waiting
+	asked     bool      // net/http found nothing wrong with the request
+	connected int       // connections that the request was given to
+	informed  int       // 1xx responses
+	uploadErr error     // of the client's body
+	ended     bool
+}
+
+func begin(up *upstream, caller context.Context) *exchange {
+	x := &exchange{up: up, caller: caller, start: time.Now(), waiting: true}
+	x.ctx, x.cancel = context.WithCancelCause(caller)
+	up.active.Add(1)
+	up.stats.Active.Add(1)
+	up.stats.Waiting.Add(1)
+	x.deadline = x.start.Add(up.cfg.DialTimeout)
+	x.timer = time.AfterFunc(up.cfg.DialTimeout, x.expire)
+	return x
+}
+
+// trace returns a context through which net/http tells the phases.
+func (x *exchange) trace(ctx context.Context) context.Context {
+	trace := &httptrace.ClientTrace{
+		GetConn: func(string) { x.enter(phaseConnect, x.up.cfg.DialTimeout) },
+		GotConn: func(httptrace.GotConnInfo) { x.enter(phaseSend, x.up.cfg.StallTimeout) },
+		WroteRequest: func(info httptrace.WroteRequestInfo) {
+			if info.Err == nil {
+				x.enter(phaseHeader, x.up.cfg.HeaderTimeout)
+			}
+		},
+	}
+	if outer := httptrace.ContextClientTrace(ctx); outer != nil && outer.Got1xxResponse != nil {
+		// With this hook set net/http leaves the bound to us; without, it counts
+		// them against the header's bytes.
+		trace.Got1xxResponse = func(int, textproto.MIMEHeader) error { x.inform(); return nil }
+	}
+	return httptrace.WithClientTrace(ctx, trace)
+}
+
+// enter starts a phase before the response's header.
+func (x *exchange) enter(p phase, limit time.Duration) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.phase == phaseBody || x.ended {
+		return // the request's body may outlast the response's header
+	}
+	x.phase = p
+	x.arm(limit)
+	x.asked = true
+	if p == phaseSend {
+		if x.connected++; x.connected > 1 {
+			x.up.stats.Repeated.Add(1)
+		}
+	}
+	x.wait(p == phaseConnect)
+}
+
+// wait keeps Stats.Waiting. Called with mu held.
+func (x *exchange) wait(waiting bool) {
+	if x.waiting == waiting {
+		return
+	}
+	x.waiting = waiting
+	if waiting {
+		x.up.stats.Waiting.Add(1)
+	} else {
+		x.up.stats.Waiting.Add(-1)
+	}
+}
+
+// arm starts the timer anew; 0 lets it rest. Called with mu held.
+func (x *exchange) arm(limit time.Duration) {
+	if limit == 0 {
+		x.deadline = time.Time{}
+		x.timer.Stop()
+		return
+	}
+	x.deadline = time.Now().Add(limit)
+	x.timer.Reset(limit)
+}
+
+// expire is called by the timer, perhaps just as the phase has changed.
+func (x *exchange) expire() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.ended || x.deadline.IsZero() || time.Now().Before(x.deadline) {
+		return
+	}
+	cfg, err := &x.up.cfg, (*Error)(nil)
+	switch x.phase {
+	case phaseConnect:
+		err = errorf(KindConnectTimeout, "no connection within %v", cfg.DialTimeout)
+		if x.up.stats.ConnectionsOpen.Load() >= int64(cfg.Connections) {
+			err = errorf(KindConnectionLimit, "all %d connections were busy for %v", cfg.Connections, cfg.DialTimeout)
+		}
+	case phaseSend:
+		err = errorf(KindWriteTimeout, "nothing of the request was taken for %v", cfg.StallTimeout)
+	case phaseHeader:
+		err = errorf(KindResponseTimeout, "no response within %v", cfg.HeaderTimeout)
+	case phaseBody:
+		err = errorf(KindReadTimeout, "the response stood still for %v", cfg.StallTimeout)
+	}
+	x.cancel(err)
+}
+
+func (x *exchange) inform() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.informed++; x.informed > informationalMax {
+		x.cancel(errorf(KindProtocol, "more than %d informational responses", informationalMax))
+	}
+}
+
+// header judges a response's header and puts the watch on its body. After an
+// error the response is closed.
+func (x *exchange) header(resp *http.Response) error {
+	x.mu.Lock()
+	x.phase = phaseBody
+	x.wait(false)
+	x.arm(0)
+	x.mu.Unlock()
+	x.up.stats.HeaderTime.observe(time.Since(x.start))
+
+	switching := resp.StatusCode == http.StatusSwitchingProtocols
+	var err error
+	if resp.StatusCode < 200 && !switching || resp.StatusCode > 599 {
+		err = errorf(KindProtocol, "status %d is none that ends a request", resp.StatusCode) // RFC 9110 15
+	} else if switching && resp.Request.Header.Get("Upgrade") == "" {
+		err = errorf(KindUpgrade, "the origin switched protocols without being asked")
+	}
+	if err != nil {
+		_ = resp.Body.Close() // nothing in it is wanted
+		return err
+	}
+	tunnel, ok := resp.Body.(io.ReadWriteCloser)
+	switch {
+	case switching && ok:
+		resp.Body = &upgraded{tunnel, x}
+	case resp.Body == http.NoBody:
+		x.end()
+	default:
+		resp.Body = &body{ReadCloser: resp.Body, x: x}
+	}
+	return nil
+}
+
+// explain says what an error of net/http means.
+func (x *exchange) explain(err error, inBody bool) error {
+	x.mu.Lock()
+	uploadErr, asked, connected := x.uploadErr, x.asked, x.connected > 0
+	x.mu.Unlock()
+	var cause *Error
+	switch {
+	case errors.As(context.Cause(x.ctx), &cause): // our own doing
+		return cause
+	case errors.As(err, &cause):
+		return cause
+	case canceled(x.caller):
+		return fmt.Errorf("origin: %w", context.Canceled)
+	case x.caller.Err() != nil:
+		return &Error{KindResponseTimeout, x.caller.Err()}
+	case inBody:
+		return &Error{bodyKind(err), err}
+	case uploadErr != nil:
+		return errorf(KindRequest, "read the request's body: %w", uploadErr)
+	case connected:
+		return &Error{headerKind(err), err}
+	case !asked:
+		return &Error{KindRequest, err}
+	}
+	return &Error{connectKind(err), err}
+}
+
+// end is called once nothing more of the exchange is wanted.
+func (x *exchange) end() {
+	x.mu.Lock()
+	if x.ended {
+		x.mu.Unlock()
+		return
+	}
+	x.ended = true
+	x.wait(false)
+	x.arm(0)
+	x.mu.Unlock()
+	x.cancel(nil)
+	x.up.stats.Active.Add(-1)
+	if x.up.active.Add(-1) == 0 && x.up.retired.Load() {
+		x.up.client.CloseIdleConnections()
+	}
+}
+
+// uploading is called around each read of the request's body.
+func (x *exchange) uploading(limit time.Duration, err error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if err != nil && err != io.EOF {
+		x.uploadErr = err
+	}
+	if x.phase == phaseSend && !x.ended {
+		x.arm(limit)
+	}
+}
+
+// upload is a request's body. While it is read the client is waited for, not the
+// origin.
+type upload struct {
+	io.ReadCloser
+	x *exchange
+}
+
+func (u *upload) Read(p []byte) (int, error) {
+	u.x.uploading(0, nil)
+	n, err := u.ReadCloser.Read(p)
+	u.x.uploading(u.x.up.cfg.StallTimeout, err)
+	return n, err
+}
+
+// downloading is called around each read of the response's body.
+func (x *exchange) downloading(limit time.Duration) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if !x.ended {
+		x.arm(limit)
+	}
+}
+
+// body is a response's body: it ends well with io.EOF, or with an *Error.
+type body struct {
+	io.ReadCloser
+	x      *exchange
+	err    error // sticky
+	closed atomic.Bool
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	if b.err != nil {
+		return 0, b.err
+	}
+	b.x.downloading(b.x.up.cfg.StallTimeout)
+	n, err := b.ReadCloser.Read(p)
+	b.x.downloading(0)
+	if err != nil && err != io.EOF && !b.closed.Load() {
+		err = b.x.up.count(b.x.explain(err, true))
+	}
+	b.err = err
+	return n, err
+}
+
+// Close gives the rest of the body up, if there is any.
+func (b *body) Close() error {
+	b.closed.Store(true)
+	err := b.ReadCloser.Close()
+	b.x.end()
+	return err
+}
+
+// upgraded is the connection behind a 101, from here on the caller's own.
+type upgraded struct {
+	io.ReadWriteCloser
+	x *exchange
+}
+
+// CloseWrite says that nothing more will be written.
+func (u *upgraded) CloseWrite() error {
+	if half, ok := u.ReadWriteCloser.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return errors.ErrUnsupported
+}
+
+// Close closes the connection.
+func (u *upgraded) Close() error {
+	err := u.ReadWriteCloser.Close()
+	u.x.end()
+	return err
+}

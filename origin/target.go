@@ -1,0 +1,55 @@
+package origin
+
+// target.go carries a request's destination and writes its target so that
+// net/http sends the bytes that were given.
+
+import (
+	"context"
+	"net/url"
+	"strings"
+)
+
+type destinationKey struct{}
+
+type destination struct{ origin, target string }
+
+// WithTarget returns a context whose request goes to the origin of that name,
+// for target: path and query in origin form, or "*", sent byte for byte behind
+// the path of the origin's URL. The request's own URL is not looked at.
+func WithTarget(ctx context.Context, origin, target string) context.Context {
+	return context.WithValue(ctx, destinationKey{}, destination{origin, target})
+}
+
+// targetURL returns a URL that net/http writes as base's path followed by target
+// over HTTP/1.1 and HTTP/2. A target that begins with "//" and has bytes in it
+// that url.URL would escape is sent in absolute form over HTTP/1.1, which every
+// server must take (RFC 9112 3.2.2): net/http has no way to write it otherwise.
+func targetURL(base *url.URL, host, target string) (*url.URL, error) {
+	if target != "*" && !strings.HasPrefix(target, "/") {
+		return nil, errorf(KindRequest, "target %q does not begin with a slash", target)
+	}
+	for i := range len(target) {
+		if target[i] <= ' ' || target[i] == 0x7f {
+			return nil, errorf(KindRequest, "target %q has a space or control character in it", target)
+		}
+	}
+	u := &url.URL{Scheme: base.Scheme, Host: base.Host}
+	if target == "*" {
+		u.Opaque = target
+		return u, nil
+	}
+	whole := strings.TrimSuffix(base.EscapedPath(), "/") + target
+	if !strings.HasPrefix(whole, "//") {
+		u.Opaque = whole
+		return u, nil
+	}
+	// url.URL writes an Opaque that begins with "//" behind the scheme.
+	path, query, hasQuery := strings.Cut(whole, "?")
+	if unescaped, err := url.PathUnescape(path); err == nil {
+		u.Path, u.RawPath, u.RawQuery, u.ForceQuery = unescaped, path, query, hasQuery
+		if u.RequestURI() == whole {
+			return u, nil
+		}
+	}
+	return &url.URL{Scheme: base.Scheme, Host: base.Host, Opaque: "//" + host + whole}, nil
+}

@@ -1,0 +1,174 @@
+package origin
+
+// transport.go is the door: it finds the upstream that a request names and swaps
+// upstreams on reload. The lock is held by Apply and Close only; requests read
+// the table through an atomic pointer.
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"log/slog"
+	"maps"
+	"net/http"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+)
+
+// Transport sends requests to configured origins. Safe for concurrent use.
+type Transport struct {
+	log       *slog.Logger
+	upstreams atomic.Pointer[map[string]*upstream]
+
+	mu     sync.Mutex // of Apply and Close
+	closed bool
+}
+
+// New returns a Transport for origins by name. It opens CA files but no
+// connection. log may be nil.
+func New(origins map[string]Config, log *slog.Logger) (*Transport, error) {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	t := &Transport{log: log}
+	t.upstreams.Store(&map[string]*upstream{})
+	if err := t.Apply(origins); err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+// Apply replaces the origins. One whose configuration and CA file are unchanged
+// keeps its connections; requests under way on others end as they began, and
+// their connections close after them. Statistics stay with the name. After an
+// error nothing has changed; the error names every origin at fault.
+func (t *Transport) Apply(origins map[string]Config) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return errors.New("origin: the transport is closed")
+	}
+	old := *t.upstreams.Load()
+	next := make(map[string]*upstream, len(origins))
+	var problems []error
+	for _, name := range slices.Sorted(maps.Keys(origins)) {
+		up, err := renew(old[name], origins[name])
+		if err != nil {
+			problems = append(problems, fmt.Errorf("origin %s: %w", name, err))
+			continue
+		}
+		next[name] = up
+		if up != old[name] && up.cfg.Insecure {
+			t.log.Warn("origin: any certificate is accepted, so that others on the way can read and change what is sent", "origin", name)
+		}
+	}
+	if len(problems) > 0 {
+		return errors.Join(problems...)
+	}
+	t.upstreams.Store(&next)
+	for name, up := range old {
+		if next[name] != up {
+			up.retire()
+		}
+	}
+	return nil
+}
+
+// renew returns old if cfg changes nothing, else a new upstream with old's
+// statistics.
+func renew(old *upstream, cfg Config) (*upstream, error) {
+	var problems []error
+	cfg.Validate(func(path, problem string) {
+		problems = append(problems, fmt.Errorf("%s: %s", path, problem))
+	})
+	if len(problems) > 0 {
+		return nil, errors.Join(problems...)
+	}
+	var authorities []byte
+	if cfg.CA != "" {
+		var err error
+		if authorities, err = os.ReadFile(cfg.CA); err != nil {
+			return nil, fmt.Errorf("ca: %w", err)
+		}
+	}
+	cfg = cfg.WithDefaults()
+	stats := &Stats{}
+	if old != nil {
+		if old.cfg == cfg && bytes.Equal(old.authorities, authorities) {
+			return old, nil
+		}
+		stats = old.stats
+	}
+	return newUpstream(cfg, authorities, stats)
+}
+
+// Close takes all origins away and closes idle connections. Requests under way
+// end with their contexts; later ones fail.
+func (t *Transport) Close() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.closed = true
+	for _, up := range *t.upstreams.Swap(&map[string]*upstream{}) {
+		up.retire()
+	}
+}
+
+// Stats yields the statistics of each configured origin, by name.
+func (t *Transport) Stats() iter.Seq2[string, *Stats] {
+	return func(yield func(string, *Stats) bool) {
+		upstreams := *t.upstreams.Load()
+		for _, name := range slices.Sorted(maps.Keys(upstreams)) {
+			if !yield(name, upstreams[name].stats) {
+				return
+			}
+		}
+	}
+}
+
+// RoundTrip sends a request to the origin and for the target that WithTarget put
+// into its context, with the request's Host unless the origin has its own.
+//
+// Errors are *Error, or context.Canceled when the caller ended the request. They
+// may also come from the response's Body: only io.EOF says that it is whole, and
+// not even that if Delimited says so. The Body must be closed; it ends with the
+// request's context, as does a response's upgraded connection at the latest when
+// its Body (an io.ReadWriteCloser after status 101) is closed. A client trace in
+// the context is called as net/http does, for 1xx responses too.
+//
+// net/http may send a request twice: when a connection that had been used before
+// turns out closed, and the request is without body and of a safe or idempotent
+// method (or has an Idempotency-Key), or not a byte of it was written. Stats
+// counts it as Repeated.
+func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
+	to, ok := r.Context().Value(destinationKey{}).(destination)
+	if !ok {
+		closeBody(r)
+		return nil, errorf(KindInternal, "the request's context names no origin")
+	}
+	up := (*t.upstreams.Load())[to.origin]
+	if up == nil {
+		closeBody(r)
+		return nil, errorf(KindNotFound, "no origin is configured under the name %q", to.origin)
+	}
+	return up.roundTrip(r, to.target)
+}
+
+// Delimited says that a response's body ends where its connection does: nobody
+// can tell a whole one from a part, so that it must not be stored (RFC 9112 8).
+func Delimited(r *http.Response) bool {
+	return r.ProtoMajor == 1 && r.ContentLength < 0 && len(r.TransferEncoding) == 0 &&
+		r.StatusCode != http.StatusSwitchingProtocols && r.Body != http.NoBody &&
+		(r.Request == nil || r.Request.Method != http.MethodHead)
+}
+
+func closeBody(r *http.Request) {
+	if r.Body != nil {
+		_ = r.Body.Close() // the error that is returned says more
+	}
+}
+
+func canceled(ctx context.Context) bool { return errors.Is(ctx.Err(), context.Canceled) }
