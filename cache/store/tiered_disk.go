@@ -1,10 +1,12 @@
 package store
 
-import (
-	"errors"
-	"log/slog"
-)
+import "log/slog"
 
+// openDisk opens the disk tier for Tiered, which prepares what comes from it.
 func openDisk(cfg []DiskConfig, log *slog.Logger) (diskTier, error) {
-	return nil, errors.New("store: there is no disk tier yet: leave store.disk out")
+	d, err := OpenDisk(cfg, nil, log)
+	if err != nil {
+		return nil, err
+	}
+	return d, nil
 }

@@ -1,0 +1,281 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// The goroutines of a volume. The writer writes out what is appended and
+// nothing else. The syncer syncs complete segments. The keeper makes fresh
+// segments, ahead of need, and reclaims the oldest ones for that.
+
+var errNoRoom = errors.New("no room for another segment")
+
+const (
+	keepEvery = time.Second
+	// freshBytes: segments for so much are kept ready, at least one.
+	freshBytes = 8 << 20
+)
+
+func (v *volume) writeLoop(ctx context.Context) {
+	tick := time.NewTicker(v.tuning.flushEvery)
+	defer tick.Stop()
+	for all := false; ; {
+		select {
+		case <-ctx.Done():
+			return // Close writes the rest
+		case <-v.flushNow:
+			all = false
+		case <-tick.C:
+			all = true
+		}
+		for {
+			err := v.flush(all)
+			if err == nil {
+				break
+			}
+			if !v.afterFailedWrite(ctx, err) {
+				return
+			}
+		}
+	}
+}
+
+// afterFailedWrite waits until the next try; false when ctx ended.
+func (v *volume) afterFailedWrite(ctx context.Context, err error) bool {
+	v.stats.writeErrors.Add(1)
+	wait, abandon := v.health.writeFailed(err)
+	if abandon {
+		v.abandon()
+	}
+	t := time.NewTimer(wait)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}
+
+func (v *volume) keepLoop(ctx context.Context) {
+	tick := time.NewTicker(min(keepEvery, v.tuning.retryEvery*4))
+	defer tick.Stop()
+	for {
+		v.keep(ctx)
+		select {
+		case <-ctx.Done():
+			return
+		case <-v.keepNow:
+		case <-tick.C:
+		}
+	}
+}
+
+// keep does what there is to do.
+func (v *volume) keep(ctx context.Context) {
+	v.probe()
+	if v.indexCrowded() {
+		v.reclaimOldest(ctx)
+	}
+	if v.lacksFresh() {
+		if err := v.makeFresh(ctx); err != nil && !errors.Is(err, errNoRoom) {
+			v.stats.writeErrors.Add(1)
+			v.afterFailedWrite(ctx, err)
+		}
+	}
+	if v.files.open.Load() > v.files.max {
+		v.closeIdle()
+	}
+}
+
+func (v *volume) lacksFresh() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return len(v.fresh) < max(int(freshBytes/v.capacity), 1) && !v.closed
+}
+
+// indexCrowded reports whether an entry was refused since the last look.
+func (v *volume) indexCrowded() bool {
+	n := v.stats.indexFull.Load()
+	was := v.indexFullSeen
+	v.indexFullSeen = n
+	return n != was
+}
+
+func (v *volume) syncLoop(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return // Close syncs the rest
+		case <-v.syncNow:
+			v.syncSealed()
+		}
+	}
+}
+
+// syncSealed makes durable what is complete.
+func (v *volume) syncSealed() {
+	v.mu.Lock()
+	segs := v.unsynced
+	v.unsynced = nil
+	v.mu.Unlock()
+	for _, seg := range segs {
+		f, err := seg.opened()
+		if err == nil {
+			err = f.Sync()
+		}
+		if err != nil {
+			// Its checksums tell what did not reach the device.
+			v.stats.syncErrors.Add(1)
+			v.log.Warn("disk: sync of segment failed", "segment", segmentName(seg.id), "err", err)
+		}
+	}
+	if len(segs) > 0 && v.tuning.fs.syncDir(v.dir) != nil {
+		v.stats.syncErrors.Add(1)
+	}
+}
+
+// probe finds out whether a directory that refused writes takes them again,
+// when nothing is waiting to be written to tell.
+func (v *volume) probe() {
+	condition, _ := v.health.get()
+	if condition == serving {
+		return
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.backlog > 0 {
+		return
+	}
+	for _, seg := range v.fresh {
+		v.drop(seg)
+	}
+	v.fresh = nil
+}
+
+// makeFresh makes room and the fresh segments that are lacking.
+func (v *volume) makeFresh(ctx context.Context) error {
+	for ctx.Err() == nil && v.lacksFresh() {
+		err := v.prepareFresh()
+		switch {
+		case err == nil:
+			v.health.wroteWell()
+		case errors.Is(err, errNoRoom):
+			if !v.reclaimOldest(ctx) {
+				return err
+			}
+		case isNoSpace(err) && v.segmentCount() > segmentsMin:
+			// The device is smaller than the budget: what is there has to do.
+			v.reclaimOldest(ctx)
+			return err
+		default:
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+func (v *volume) segmentCount() int {
+	v.listMu.RLock()
+	defer v.listMu.RUnlock()
+	return len(v.order)
+}
+
+// prepareFresh makes one segment if the budget has room for it.
+func (v *volume) prepareFresh() error {
+	v.listMu.RLock()
+	id, room := v.lastID+1, v.charged+v.capacity <= v.bytes
+	v.listMu.RUnlock()
+	if !room {
+		return errNoRoom
+	}
+	seg, err := newSegment(v.tuning.fs, &v.files, v.dir, id, v.capacity)
+	if err != nil {
+		return err
+	}
+	b, off := seg.unwritten(true)
+	if _, err := seg.file.WriteAt(b, off); err != nil {
+		return errors.Join(fmt.Errorf("disk: write segment header: %w", err), seg.close(), v.tuning.fs.remove(seg.path))
+	}
+	seg.wrote(len(b))
+	v.enlist(seg)
+	v.mu.Lock()
+	v.fresh = append(v.fresh, seg)
+	v.mu.Unlock()
+	return nil
+}
+
+// drop takes a segment out of the list and unlinks it when its last reader
+// lets go.
+func (v *volume) drop(seg *segment) {
+	v.listMu.Lock()
+	delete(v.segments, seg.id&idMask)
+	if i := slices.Index(v.order, seg); i >= 0 {
+		v.order = slices.Delete(v.order, i, i+1)
+	}
+	v.doomed += seg.charge
+	v.listMu.Unlock()
+	seg.doom(func() {
+		v.listMu.Lock()
+		v.doomed -= seg.charge
+		v.charged -= seg.charge
+		v.listMu.Unlock()
+		signal(v.keepNow)
+	})
+}
+
+// closeIdle closes files until few enough are open.
+func (v *volume) closeIdle() {
+	v.listMu.RLock()
+	order := slices.Clone(v.order)
+	v.listMu.RUnlock()
+	for _, seg := range order {
+		if v.files.open.Load() <= v.files.max/2 {
+			return
+		}
+		seg.closeIdle()
+	}
+}
+
+// limitFiles asks the keeper to close files when too many are open.
+func (v *volume) limitFiles() {
+	if v.files.open.Load() > v.files.max {
+		signal(v.keepNow)
+	}
+}
+
+// close writes out and syncs what is appended, and gives the directory free.
+func (v *volume) close() error {
+	err := v.flush(true)
+	v.mu.Lock()
+	v.closed = true
+	open, fresh := v.open, v.fresh
+	v.fresh = nil
+	v.mu.Unlock()
+	v.syncSealed()
+	if open != nil && err == nil {
+		var f file
+		if f, err = open.opened(); err == nil {
+			err = f.Sync()
+		}
+	}
+	for _, seg := range fresh {
+		v.drop(seg)
+	}
+	v.listMu.RLock()
+	defer v.listMu.RUnlock()
+	for _, seg := range v.order {
+		seg.closeUnread()
+	}
+	if lockErr := v.lock.Close(); err == nil {
+		err = lockErr
+	}
+	if err != nil {
+		return fmt.Errorf("disk: close %s: %w", v.dir, err)
+	}
+	return nil
+}
