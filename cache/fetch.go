@@ -375,6 +375,9 @@ func (f *fill) commit(p *response, trailers []Field) {
 	}
 	f.mu.Lock()
 	stored, err := f.writer.Commit(c.meta(f.request, p, f.written))
+	if err == nil { // in the same breath: a committed Writer cannot be read
+		f.writer, f.stored = nil, stored
+	}
 	f.mu.Unlock()
 	if err != nil { // readers go on with what was written
 		c.stats.StoreErrors.Add(1)

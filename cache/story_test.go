@@ -199,7 +199,8 @@ type recorder struct {
 	early   []http.Header
 	body    bytes.Buffer
 	aborted bool
-	slow    func() // called before each write
+	slow    func()          // called before each write
+	gone    context.Context // writes fail when it is done
 }
 
 func (w *recorder) Header() http.Header { return w.header }
@@ -219,6 +220,9 @@ func (w *recorder) Write(p []byte) (int, error) {
 	}
 	if w.slow != nil {
 		w.slow()
+	}
+	if w.gone != nil && w.gone.Err() != nil {
+		return 0, w.gone.Err()
 	}
 	return w.body.Write(p)
 }
