@@ -47,32 +47,37 @@ await "$origin_pid" "http://$ORIGIN/_origin/stats" "$DATA/log/origin.log"
 await "$edge_pid" "http://$ADMIN/readyz" "$DATA/log/edge.log"
 rm -f "$DATA/log/ready.out"
 
-# A query that nobody asked for before, because ./data remembers earlier runs.
-page="/?run=$(date +%s)"
+# Queries that nobody asked for before, because the data directory remembers.
+stamp=$(date +%s)
 echo "The same page twice, through the edge:"
 echo
-bin/edge get --data "$DATA" --repeat 2 "http://$HTTP$page" || fail "the page could not be fetched" "$DATA/log/edge.log"
+bin/edge get --data "$DATA" --repeat 2 "http://$HTTP/?run=$stamp" || fail "the page could not be fetched" "$DATA/log/edge.log"
 
+get="bin/edge get"
+[ "$DATA" = ./data ] || get="$get --data $DATA"
 cat <<END
 
-Running. The sample site is at
+Running:
 
-  http://$HTTP/      through the edge, HTTP/1.1
-  https://$HTTPS/    through the edge, HTTP/1.1, HTTP/2 and HTTP/3
-  http://$ORIGIN/      the origin itself; http://$ORIGIN/_origin/ says what it can do
-  http://$ADMIN/      the operators' side; /healthz and /readyz are open, the rest wants
-                              the token in $DATA (see $DATA/log/edge.log)
+  http://$HTTP/
+      the sample site through the edge, HTTP/1.1
+  https://$HTTPS/
+      the same over TLS: HTTP/1.1, HTTP/2 and HTTP/3
+  http://$ORIGIN/
+      the origin itself; http://$ORIGIN/_origin/ says what it can do
+  http://$ADMIN/
+      the operators' side; the token is in $DATA/admin.token
 
-Try, in another terminal (Cache-Status in brackets):
+Try in another terminal, in brackets what Cache-Status will show:
 
-  curl -i 'http://$HTTP$page'
-                              [edge; hit; ttl=...]
-  curl -i --http2 --cacert $DATA/tls/development-ca.pem 'https://$HTTPS/?h2'
-                              [edge; fwd=uri-miss; stored; ttl=..., then edge; hit; ttl=...]
-  bin/edge get --http3 --repeat 2 'https://$HTTPS/?h3'
-                              [edge; fwd=uri-miss; stored; ttl=..., then edge; hit; ttl=...]
-  curl -i 'http://$HTTP/_origin/stats'
-                              [edge; fwd=..., every time: it may not be stored]
+  curl -i 'http://$HTTP/?run=$stamp'
+      [edge; hit; ttl=...]
+  curl -i --http2 --cacert $DATA/tls/development-ca.pem 'https://$HTTPS/?h2=$stamp'
+      [edge; fwd=uri-miss; ttl=...; stored, and the next time edge; hit; ttl=...]
+  $get --http3 --repeat 2 'https://$HTTPS/?h3=$stamp'
+      [edge; fwd=uri-miss; ttl=...; stored, and the next time edge; hit; ttl=...]
+  curl -i 'http://$HTTP/_origin/echo'
+      [edge; fwd=..., every time: the origin says no-store]
 
 Logs: $DATA/log/edge.log and $DATA/log/origin.log. Ctrl-C stops everything.
 END
