@@ -35,12 +35,11 @@ var arrows = map[string][]string{
 	"cmd/origin/script":     {},
 	"config":                {"server", "route", "access", "cache", "cache/store", "origin", "pool", "admin"},
 	"e2e":                   {},
-	"internal/h1":           {},
 	"internal/unit":         {},
-	"origin":                {"route", "pool", "internal/h1"},
+	"origin":                {"route", "pool"},
 	"pool":                  {},
 	"route":                 {},
-	"server":                {"route", "access", "cache", "internal/h1"},
+	"server":                {"route", "access", "cache"},
 }
 
 // walls says which packages may import a dependency outside their tests.

@@ -17,7 +17,6 @@
 //
 // Beside them:
 //
-//   - internal/h1: field lines, framing and chunks of HTTP/1.1
 //   - internal/unit: units that configuration is written in
 //   - cmd/origin: a scripted origin for demonstration, load and tests
 //   - cmd/origin/script: the same as an http.Handler
@@ -26,10 +25,10 @@
 //
 // Who may know whom (arch_test.go keeps it true):
 //
-//	server -> route, access, cache, internal/h1
+//	server -> route, access, cache
 //	access -> route
 //	cache  -> route, cache/store
-//	origin -> route, pool, internal/h1
+//	origin -> route, pool
 //	route, pool, admin, cache/store -> nothing of ours
 //	config -> every room's Config
 //	cmd/edge -> all
