@@ -5,6 +5,7 @@ package cache
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"time"
 
@@ -104,7 +105,7 @@ func (c *Cache) find(r *Request) found {
 func (c *Cache) open(key string) *store.Stored {
 	stored, err := c.store.Open(c.store.Hasher().Key(key))
 	if err != nil {
-		if err != store.ErrNotFound {
+		if !errors.Is(err, store.ErrNotFound) {
 			c.stats.StoreErrors.Add(1)
 		}
 		return nil
