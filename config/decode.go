@@ -106,22 +106,25 @@ func (d *decoder) document(data []byte, out any) {
 		d.problem(0, "", "is larger than %d MiB, which no configuration is", fileBytesMax>>20)
 		return
 	}
-	var root yaml.Node
+	var documents []yaml.Node
 	limits := loaderlimits.New(loaderlimits.DepthValue(depthMax))
-	if err := yaml.Load(data, &root, yaml.WithPlugin(limits)); err != nil {
+	if err := yaml.Load(data, &documents, yaml.WithAllDocuments(), yaml.WithPlugin(limits)); err != nil {
 		d.syntax(err)
 		return
 	}
-	n := &root
-	for n.Kind == yaml.DocumentNode && len(n.Content) == 1 {
-		n = n.Content[0]
-	}
-	if n.Kind == 0 || isNull(n) {
-		d.problem(0, "", "is empty: name at least an origin and a host")
+	if len(documents) > 1 {
+		d.problem(documents[1].Line, "", "a second document begins here: a configuration is one")
 		return
 	}
-	d.fatal = false
-	d.decode(n, "", reflect.ValueOf(out).Elem())
+	if len(documents) == 0 || len(documents[0].Content) == 0 || isNull(documents[0].Content[0]) {
+		d.problem(0, "", "is empty: name at least an origin, a host and where to listen")
+		return
+	}
+	root := documents[0].Content[0]
+	if d.wants(root, root.Line, "", yaml.MappingNode) {
+		d.fatal = false
+		d.decode(root, "", reflect.ValueOf(out).Elem())
+	}
 }
 
 // syntax reports that the file is no YAML.
@@ -130,12 +133,8 @@ func (d *decoder) syntax(err error) {
 	if at, ok := errors.AsType[*yaml.LoadError](err); ok {
 		line, message = at.Mark.Line, at.Message
 	}
-	message = strings.TrimPrefix(message, "yaml: ")
-	if line == 0 {
-		d.problem(0, "", "cannot be read as one YAML document: %s", message)
-		return
-	}
-	d.problem(line, "", "cannot be read as YAML: %s: look at indentation and quotes, here and in the line before", message)
+	d.problem(line, "", "cannot be read as YAML: %s: look at indentation and quotes, here and in the line before",
+		strings.TrimPrefix(message, "yaml: "))
 }
 
 func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null" }

@@ -75,7 +75,7 @@ func (c *Config) node(path string, v reflect.Value) *yaml.Node {
 		}
 		return n
 	}
-	if v.IsZero() {
+	if v.IsZero() && v.Type() != reflect.TypeFor[time.Duration]() {
 		return nil
 	}
 	return c.scalarNode(path, v)
