@@ -123,7 +123,7 @@ func (c *client) get(t *testing.T, target string, fields ...string) answer {
 func (a answer) want(t *testing.T, status int, cacheStatus string) {
 	t.Helper()
 	if a.StatusCode != status {
-		t.Errorf("%s %s: status %d, want %d; body %.200q", a.Proto, a.Request.URL.Opaque, a.StatusCode, status, a.body)
+		t.Errorf("%s %s: status %d, want %d; %d bytes: %q", a.Proto, a.Request.URL.Opaque, a.StatusCode, status, len(a.body), a.body[:min(60, len(a.body))])
 	}
 	if got := a.Header.Get("Cache-Status"); !regexp.MustCompile("^" + cacheStatus + "$").MatchString(got) {
 		t.Errorf("%s %s: Cache-Status %q, want %s", a.Proto, a.Request.URL.Opaque, got, cacheStatus)
