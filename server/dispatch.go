@@ -70,7 +70,7 @@ func (x *exchange) serve(r *http.Request) {
 func (x *exchange) understandBody(r *http.Request, stall time.Duration) bool {
 	has, unknown := hasBody(r)
 	x.req.HasBody = has
-	x.body = requestBody{x: x, from: r.Body, stall: stall}
+	x.body.x, x.body.from, x.body.stall = x, r.Body, stall
 	if r.ProtoMajor == 3 && r.Header.Get("Expect") == "100-continue" && has {
 		// http3 leaves it to handlers (RFC 9110 10.1.1).
 		r.Header.Del("Expect")
@@ -96,12 +96,15 @@ func (x *exchange) understandBody(r *http.Request, stall time.Duration) bool {
 // the request; where something is, Host and Target are as sent, for the log.
 func (x *exchange) read(r *http.Request) (size int, p problem) {
 	req := &x.req
+	req.Reset()
 	req.Method, req.Scheme, req.Listener = r.Method, x.door.scheme, x.door.listener
-	req.Proto = cache.Proto(min(max(r.ProtoMajor, 1), protocols))
+	req.Proto = cache.Proto(protocolIndex(r.ProtoMajor) + 1)
+	if r.Method == "PRI" {
+		req.Proto = cache.HTTP1 // the preface of HTTP/2 where it was not offered
+	}
 	req.Client, _ = netip.ParseAddrPort(r.RemoteAddr)
 	req.Client = netip.AddrPortFrom(req.Client.Addr().Unmap(), req.Client.Port())
 	req.Authority, req.Host, req.Target = r.Host, r.Host, r.RequestURI
-	req.EarlyData, req.HasBody, req.Route, req.Outcome = false, false, nil, cache.Outcome{}
 	size = x.readFields(r)
 	if r.Method == http.MethodConnect {
 		return size, ""
@@ -134,7 +137,6 @@ func (x *exchange) read(r *http.Request) (size int, p problem) {
 func (x *exchange) readFields(r *http.Request) (size int) {
 	req := &x.req
 	size = len(r.Method) + len(r.RequestURI) + len(" HTTP/1.1\r\n\r\n") + len(r.Host) + len("host: \r\n")
-	req.Fields = req.Fields[:0]
 	for canonical, values := range r.Header {
 		if canonical == "Host" {
 			continue
@@ -304,10 +306,10 @@ func (x *exchange) end() {
 	if abort {
 		x.cut()
 	}
-	x.rw, x.r, x.req.Route = nil, nil, nil
 	if !x.general {
 		// What the handler has seen is left to the garbage collector: fills that
 		// outlive their request must not read the next one's fields.
+		x.rw, x.r, x.body = nil, nil, requestBody{}
 		s.exchanges.Put(x)
 	}
 	if abort {

@@ -103,7 +103,11 @@ func (o *setup) fill(t testing.TB) Seam {
 // start runs a server until the test ends.
 func start(t testing.TB, o setup) *edge {
 	t.Helper()
-	seam := o.fill(t)
+	return startSeam(t, o, o.fill(t))
+}
+
+func startSeam(t testing.TB, o setup, seam Seam) *edge {
+	t.Helper()
 	e := &edge{t: t, log: &logBuffer{}, finished: make(chan error, 1)}
 	s, err := New(o.config, seam, slog.New(slog.NewTextHandler(e.log, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	if err != nil {

@@ -21,7 +21,7 @@ type record struct {
 	scheme    string
 	host      string
 	target    string
-	proto     cache.Proto
+	version   string // such as "HTTP/1.1"
 	status    int
 	bytes     int64 // of the body sent
 	took      time.Duration
@@ -37,7 +37,7 @@ type record struct {
 func (x *exchange) record(took time.Duration) record {
 	r := record{
 		time: x.start, client: x.req.Client, method: x.req.Method, scheme: x.req.Scheme,
-		host: x.req.Host, target: x.req.Target, proto: x.req.Proto, status: x.status,
+		host: x.req.Host, target: x.req.Target, version: x.version(), status: x.status,
 		bytes: x.written, took: took, firstByte: x.firstByte, outcome: &x.req.Outcome, aborted: x.aborted,
 	}
 	if rt := x.req.Route; rt != nil {
@@ -48,12 +48,14 @@ func (x *exchange) record(took time.Duration) record {
 	return r
 }
 
-func (r *record) version() string {
-	switch r.proto {
-	case cache.HTTP2:
+func (x *exchange) version() string {
+	switch {
+	case x.req.Proto == cache.HTTP2:
 		return "HTTP/2.0"
-	case cache.HTTP3:
+	case x.req.Proto == cache.HTTP3:
 		return "HTTP/3.0"
+	case !x.r.ProtoAtLeast(1, 1):
+		return "HTTP/1.0"
 	}
 	return "HTTP/1.1"
 }
@@ -69,7 +71,7 @@ func appendJSON(b []byte, r *record) []byte {
 	b = member(b, "scheme", r.scheme)
 	b = member(b, "host", r.host)
 	b = member(b, "target", r.target)
-	b = member(b, "protocol", r.version())
+	b = member(b, "protocol", r.version)
 	b = number(b, "status", int64(r.status))
 	b = number(b, "bytes", r.bytes)
 	b = millis(b, "ms", r.took)
@@ -112,7 +114,7 @@ func appendCombined(b []byte, r *record) []byte {
 	b = quoted(b, r.method)
 	b = append(b, ' ')
 	b = quoted(b, r.target)
-	b = append(append(append(b, ' '), r.version()...), `" `...)
+	b = append(append(append(b, ' '), r.version...), `" `...)
 	b = append(strconv.AppendInt(b, int64(r.status), 10), ' ')
 	if r.bytes == 0 {
 		b = append(b, '-')
