@@ -36,6 +36,8 @@ type Listener struct {
 type ConfigStatus struct {
 	// File that was loaded; "" when the node runs on flags alone.
 	File string `json:"file"`
+	// Hash of what is in force: nodes with one file have one hash.
+	Hash string `json:"hash"`
 	// Loaded is when the configuration in force was put in force.
 	Loaded time.Time `json:"loaded"`
 	// Reloads and Failures count reloads since the start, good and refused.

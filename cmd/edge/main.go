@@ -1,74 +1,120 @@
 // Command edge is one node of a content delivery network, and the tools to look
-// after it.
+// after it. This file is the picture of a node: which rooms there are and who
+// knows whom. serve.go runs it, apply.go changes it, metrics.go
+// counts it; each other command is a file of its own.
 package main
 
 import (
-	"errors"
 	"fmt"
+	"log/slog"
 	"os"
+	"sync/atomic"
 
-	"github.com/alecthomas/kong"
+	"edgecdn/access"
+	"edgecdn/admin"
+	"edgecdn/cache"
+	"edgecdn/cache/store"
+	"edgecdn/config"
+	"edgecdn/origin"
+	"edgecdn/route"
+	"edgecdn/server"
 )
 
 // version is set by the linker.
 var version = "dev"
 
-// cli is every command, in the order that help shows them; each is a file of
-// its own here.
-type cli struct {
-	Status  statusCmd  `cmd:"" help:"Show how a node is doing."`
-	Reload  reloadCmd  `cmd:"" help:"Have a node read its configuration again."`
-	Get     getCmd     `cmd:"" help:"Fetch a URL and explain what the caches on the way did."`
-	Token   tokenCmd   `cmd:"" help:"Make a token for the admin listener."`
-	Version versionCmd `cmd:"" help:"Print the version."`
-}
-
-// Exit codes, documented in the help of edge.
-const (
-	exitFailed = 1
-	exitUsage  = 2
-	exitConfig = 3
-)
-
-const description = `Serves static assets from a cache near those who want them.
-
-Try it:
-
-  edge serve --origin http://127.0.0.1:9000
-  edge get --repeat 2 http://127.0.0.1:8080/
-  edge status
-
-Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the configuration is refused.`
-
 func main() { os.Exit(run(os.Args[1:])) }
 
-// run parses the arguments, runs the command that they name and returns the exit code.
-func run(args []string) int {
-	parser := kong.Must(&cli{}, kong.Name("edge"), kong.Description(description),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoAppDescFormat: true}))
-	if len(args) == 0 {
-		args = []string{"--help"}
-	}
-	ctx, err := parser.Parse(args)
+// node is every room of a running edge.
+//
+//	clients --> server --> route, access
+//	              |
+//	              +------> cache --> store (memory, disk)
+//	                         |
+//	                         +-----> origin --> the origins
+//	operators --> admin --> all of them, through plain structs
+type node struct {
+	log      *slog.Logger
+	level    *slog.LevelVar
+	state    state
+	reloader *config.Reloader
+	admin    *admin.Server
+
+	// Set while the node starts, not to be used before it serves.
+	store  *store.Tiered
+	table  atomic.Pointer[route.Table] // replaced whole by a reload
+	origin *origin.Transport
+	cache  *cache.Cache
+	server *server.Server
+}
+
+// openAdmin makes the operators' side, which answers before all else.
+func (n *node) openAdmin(cfg *config.Config) (err error) {
+	n.admin, err = admin.New(cfg.Admin, admin.Sources{
+		Data:     cfg.Data,
+		NotReady: n.notReady,
+		Status:   n.status,
+		Config:   n.config,
+		Reload:   n.reload,
+		Samples:  n.samples,
+	}, n.log)
 	if err != nil {
-		fmt.Fprintf(os.Stderr, "edge: %v\nSee edge --help, or edge COMMAND --help.\n", err)
-		return exitUsage
+		return err
 	}
-	err = ctx.Run()
-	if err == nil {
-		return 0
-	}
-	fmt.Fprintf(os.Stderr, "edge: %v\n", err)
-	if coded, ok := errors.AsType[codedError](err); ok {
-		return coded.code
-	}
-	return exitFailed
+	return n.admin.Listen()
 }
 
-// codedError is an error that ends the program with a code of its own.
-type codedError struct {
-	error
-	code int
+// open makes the other rooms, from the back to the front, and opens the
+// listeners. Nothing is served yet.
+func (n *node) open(cfg *config.Config) (err error) {
+	keep := cfg.Store
+	keep.Prepare = cache.Prepare
+	if n.store, err = store.Open(keep, n.log); err != nil {
+		return err
+	}
+	table, err := route.NewTable(cfg.Hosts)
+	if err != nil {
+		return err
+	}
+	n.table.Store(table)
+	if n.origin, err = origin.New(cfg.Origins, n.log); err != nil {
+		return err
+	}
+	n.cache = cache.New(cache.Config{
+		Name:     cfg.Node,
+		Store:    n.store,
+		Origin:   n.origin,
+		Direct:   origin.WithTarget,
+		Unframed: origin.Delimited,
+		Log:      n.log,
+	})
+	n.server, err = server.New(cfg.Server, server.Seam{
+		Match:    n.match,
+		Judge:    access.Judge,
+		Lookup:   n.cache.Lookup,
+		Handler:  n.cache,
+		Draining: func() { n.state.enter(draining) },
+	}, n.log)
+	if err != nil {
+		return err
+	}
+	return n.server.Listen()
 }
 
-func (e codedError) Unwrap() error { return e.error }
+// match finds the route in the table in force.
+func (n *node) match(host, target string) (*route.Route, error) {
+	return n.table.Load().Match(host, target)
+}
+
+// close gives back what open took, all of it or, where it failed, what it got.
+func (n *node) close() error {
+	if n.origin != nil {
+		n.origin.Close()
+	}
+	if n.store != nil {
+		if err := n.store.Close(); err != nil {
+			return fmt.Errorf("close the store: %w", err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,68 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/alecthomas/kong"
+)
+
+// cli is every command, in the order that help shows them.
+type cli struct {
+	Serve   serveCmd   `cmd:"" help:"Run a node."`
+	Check   checkCmd   `cmd:"" help:"Validate a configuration and print what it comes to."`
+	Status  statusCmd  `cmd:"" help:"Show how a node is doing."`
+	Reload  reloadCmd  `cmd:"" help:"Have a node read its configuration again."`
+	Get     getCmd     `cmd:"" help:"Fetch a URL and explain what the caches on the way did."`
+	Token   tokenCmd   `cmd:"" help:"Make a token for the admin listener."`
+	Version versionCmd `cmd:"" help:"Print the version."`
+}
+
+// Exit codes, documented in the help of edge.
+const (
+	exitFailed = 1
+	exitUsage  = 2
+	exitConfig = 3
+)
+
+const description = `Serves static assets from a cache near those who want them.
+
+Try it:
+
+  edge serve --origin http://127.0.0.1:9000
+  edge get --repeat 2 http://127.0.0.1:8080/
+  edge status
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the configuration is refused.`
+
+// run parses the arguments, runs the command that they name and returns the exit code.
+func run(args []string) int {
+	parser := kong.Must(&cli{}, kong.Name("edge"), kong.Description(description),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoAppDescFormat: true}))
+	if len(args) == 0 {
+		args = []string{"--help"}
+	}
+	ctx, err := parser.Parse(args)
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "edge: %v\nSee edge --help, or edge COMMAND --help.\n", err)
+		return exitUsage
+	}
+	err = ctx.Run()
+	if err == nil {
+		return 0
+	}
+	fmt.Fprintf(os.Stderr, "edge: %v\n", err)
+	if coded, ok := errors.AsType[codedError](err); ok {
+		return coded.code
+	}
+	return exitFailed
+}
+
+// codedError is an error that ends the program with a code of its own.
+type codedError struct {
+	error
+	code int
+}
+
+func (e codedError) Unwrap() error { return e.error }

@@ -1,0 +1,141 @@
+package main
+
+// What each room counts, as metrics: named edge_ROOM_what, in base units, and
+// described for people in docs/metrics.md (a test compares the two). Labels take
+// values from bounded sets only: protocols, outcomes, tiers, configured names.
+
+import (
+	"runtime"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"edgecdn/admin"
+	"edgecdn/cache"
+	"edgecdn/server"
+)
+
+// protocolNames are label values by cache.Proto - 1.
+var protocolNames = [...]string{"h1", "h2", "h3"}
+
+// samples gives all metrics of the node.
+func (n *node) samples(to func(admin.Sample)) {
+	emit := emitter(to)
+	emit.build()
+	emit.config(n.configStatus())
+	emit.admin(n.admin.Stats())
+	if n.state.now() == starting {
+		return // the rooms are being made
+	}
+	emit.server(n.server.Stats())
+	emit.cache(n.cache.Stats())
+	emit.store(n.store.Stats())
+	for name, s := range n.origin.Stats() {
+		emit.origin(name, s)
+	}
+}
+
+// emitter names samples shortly.
+type emitter func(admin.Sample)
+
+func (emit emitter) counter(name, help string, value uint64, labels ...admin.Label) {
+	emit(admin.Sample{Name: name, Help: help, Kind: admin.Counter, Value: float64(value), Labels: labels})
+}
+
+func (emit emitter) gauge(name, help string, value float64, labels ...admin.Label) {
+	emit(admin.Sample{Name: name, Help: help, Kind: admin.Gauge, Value: value, Labels: labels})
+}
+
+// byProtocol gives a counter for each protocol.
+func (emit emitter) byProtocol(name, help string, values *[len(protocolNames)]atomic.Uint64) {
+	for i := range values {
+		emit.counter(name, help, values[i].Load(), admin.Label{Name: "protocol", Value: protocolNames[i]})
+	}
+}
+
+// seconds makes the buckets cumulative, as Prometheus has them. counts has one
+// more than bounds.
+func (emit emitter) seconds(name, help string, bounds []time.Duration, counts []atomic.Uint64, sum int64, labels ...admin.Label) {
+	s := admin.Sample{Name: name, Help: help, Kind: admin.Histogram, Labels: labels, Sum: time.Duration(sum).Seconds()}
+	for i := range counts {
+		s.Count += counts[i].Load()
+		if i < len(bounds) {
+			s.Buckets = append(s.Buckets, admin.Bucket{LE: bounds[i].Seconds(), Count: s.Count})
+		}
+	}
+	emit(s)
+}
+
+func (emit emitter) server(s *server.Stats) {
+	for _, host := range s.Hosts() {
+		for p := range host.Requests {
+			for o := range host.Requests[p] {
+				// Most combinations never happen; they are left out.
+				if n := host.Requests[p][o].Load(); n > 0 {
+					emit.counter("edge_requests_total", "Requests answered, by configured host (empty: no host matched), protocol and outcome.", n,
+						admin.Label{Name: "host", Value: host.Name}, admin.Label{Name: "protocol", Value: protocolNames[p]}, admin.Label{Name: "outcome", Value: cache.Tokens[o]})
+				}
+			}
+		}
+	}
+	for p := range s.Status {
+		for class := range s.Status[p] {
+			emit.counter("edge_responses_total", "Responses sent, by protocol and class of status.", s.Status[p][class].Load(),
+				admin.Label{Name: "protocol", Value: protocolNames[p]}, admin.Label{Name: "status", Value: strconv.Itoa(class+1) + "xx"})
+		}
+	}
+	for o := range s.Latency {
+		h := &s.Latency[o]
+		emit.seconds("edge_request_duration_seconds", "Time from the request's header read to the last byte written, by outcome.",
+			server.LatencyBounds[:], h.Buckets[:], h.Sum.Load(), admin.Label{Name: "outcome", Value: cache.Tokens[o]})
+	}
+	emit.byProtocol("edge_response_body_bytes_total", "Body bytes sent to clients.", &s.BytesSent)
+	emit.byProtocol("edge_request_body_bytes_total", "Body bytes received from clients.", &s.BytesReceived)
+	emit.byProtocol("edge_connections_accepted_total", "Client connections accepted.", &s.ConnectionsAccepted)
+	for p := range s.ConnectionsOpen {
+		emit.gauge("edge_connections", "Client connections open.", float64(s.ConnectionsOpen[p].Load()), admin.Label{Name: "protocol", Value: protocolNames[p]})
+	}
+	emit.gauge("edge_handlers", "Handlers at work on requests that memory could not answer.", float64(s.HandlersBusy.Load()))
+	for _, refused := range []struct {
+		reason string
+		count  *atomic.Uint64
+	}{{"handlers", &s.HandlersRefused}, {"header_bytes", &s.HeadersRefused}, {"malformed", &s.Malformed}, {"access", &s.Denied}} {
+		emit.counter("edge_requests_refused_total", "Requests refused before anything was looked up, by reason.", refused.count.Load(),
+			admin.Label{Name: "reason", Value: refused.reason})
+	}
+	emit.counter("edge_responses_aborted_total", "Responses that broke off in the middle.", s.Aborted.Load())
+	emit.counter("edge_messages_stalled_total", "Messages cut because the client took or sent nothing for limits.stall_timeout.", s.Stalled.Load())
+	emit.counter("edge_panics_total", "Panics while answering a request; each is a defect of edge and is in the log.", s.Panics.Load())
+	emit.counter("edge_quic_retries_total", "QUIC clients asked to prove their address.", s.Retries.Load())
+	emit.counter("edge_access_log_dropped_total", "Access log lines dropped because the writer was behind.", s.LogDropped.Load())
+	emit.counter("edge_access_log_errors_total", "Access log lines that could not be written.", s.LogErrors.Load())
+}
+
+func (emit emitter) admin(s *admin.Stats) {
+	emit.counter("edge_admin_requests_total", "Requests on the admin listener.", s.Requests.Load())
+	for _, refused := range []struct {
+		reason string
+		count  *atomic.Uint64
+	}{{"host", &s.HostRefused}, {"token", &s.AuthFailures}, {"rate", &s.RateLimited}} {
+		emit.counter("edge_admin_refused_total", "Requests refused on the admin listener, by reason.", refused.count.Load(),
+			admin.Label{Name: "reason", Value: refused.reason})
+	}
+	emit.counter("edge_admin_addresses_full_total", "Failures to show a token from more addresses than are told apart.", s.FailuresFull.Load())
+	emit.counter("edge_admin_connections_refused_total", "Connections closed at once on the admin listener because too many were open.", s.ConnectionsRefused.Load())
+}
+
+func (emit emitter) build() {
+	emit.gauge("edge_build_info", "Always 1; the labels say what runs.", 1,
+		admin.Label{Name: "version", Value: version}, admin.Label{Name: "go", Value: runtime.Version()})
+}
+
+func (emit emitter) config(st admin.ConfigStatus) {
+	emit.gauge("edge_config_loaded_timestamp_seconds", "When the configuration in force was put in force.", float64(st.Loaded.UnixMilli())/1000)
+	emit.counter("edge_config_reloads_total", "Reloads of the configuration that went well.", st.Reloads)
+	emit.counter("edge_config_reload_failures_total", "Reloads that were refused; the configuration before them stays in force.", st.Failures)
+	failed := 0.0
+	if st.LastError != "" {
+		failed = 1
+	}
+	emit.gauge("edge_config_last_reload_failed", "1 when the last reload was refused.", failed)
+}

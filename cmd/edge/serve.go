@@ -1,0 +1,172 @@
+package main
+
+// The life of a node, from flags to the last goroutine.
+//
+//	starting: the data directory is ours, operators are answered, rooms are made
+//	serving:  listeners are open and /readyz says 200
+//	draining: on SIGTERM or SIGINT; /readyz says 503, requests in flight finish
+//
+// A second signal ends the program at once, as a crash would: what is on disk
+// bears that.
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"edgecdn/config"
+)
+
+// serveCmd runs a node.
+type serveCmd struct {
+	Config string `placeholder:"FILE" help:"Serve what this file says (edge.yaml)."`
+	Origin string `placeholder:"URL" help:"Without a file: serve every host from this origin."`
+	HTTP   string `name:"http" placeholder:"HOST:PORT" help:"With --origin: listen here for HTTP/1.1 in the clear; off for nowhere. Default 127.0.0.1:8080."`
+	HTTPS  string `name:"https" placeholder:"HOST:PORT" help:"With --origin: listen here for HTTP/1.1 and HTTP/2 on TCP and HTTP/3 on UDP; off for nowhere. Default 127.0.0.1:8443."`
+	Admin  string `placeholder:"HOST:PORT" help:"With --origin: listen here for operators; off for nowhere. Default 127.0.0.1:8081."`
+	Data   string `placeholder:"DIR" help:"With --origin: keep the cache, the admin token and a development certificate here. Default ./data."`
+}
+
+// Help is shown below the flags.
+func (c *serveCmd) Help() string {
+	return `Logs go to standard error, a line for each request to standard output. SIGTERM and SIGINT let requests in flight finish, a second one does not; SIGHUP reads the configuration again.
+
+Examples:
+
+  edge serve --origin http://127.0.0.1:9000
+  edge serve --origin https://www.example.com --http 127.0.0.1:8000 --https off
+  edge serve --config edge.yaml`
+}
+
+// Run serves until a signal says otherwise.
+func (c *serveCmd) Run() error {
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	// From the first signal on, the next has its usual effect.
+	defer context.AfterFunc(ctx, stop)()
+
+	cfg, err := c.load()
+	if err != nil {
+		return err
+	}
+	n := &node{level: new(slog.LevelVar)}
+	n.log = newLog(os.Stderr, cfg.Log.Format, n.level)
+	return n.serve(ctx, cfg, c.Config, hangups)
+}
+
+// load returns the configuration that the flags name.
+func (c *serveCmd) load() (*config.Config, error) {
+	usage := func(text string) error { return codedError{errors.New("serve: " + text), exitUsage} }
+	switch {
+	case c.Config == "" && c.Origin == "":
+		return nil, usage(`nothing to serve: name an origin to try it out, or a configuration:
+
+  edge serve --origin http://127.0.0.1:9000
+  edge serve --config edge.yaml
+`)
+	case c.Config == "":
+		cfg, err := config.TryOut(c.Origin, c.HTTP, c.HTTPS, c.Admin, c.Data)
+		return cfg, refused(err)
+	case c.Origin != "":
+		return nil, usage("--origin and --config exclude each other: origins are in the file, under origins")
+	case c.HTTP != "" || c.HTTPS != "" || c.Admin != "":
+		return nil, usage("with --config the addresses are in the file: server.http, server.https, admin.listen")
+	}
+	cfg, err := config.Load(c.Config)
+	if err != nil {
+		return nil, refused(err)
+	}
+	if c.Data != "" && filepath.Clean(c.Data) != filepath.Clean(cfg.Data) {
+		return nil, usage(fmt.Sprintf("the data directory is set in the file: %s says data: %s and --data %s", c.Config, cfg.Data, c.Data))
+	}
+	return cfg, nil
+}
+
+// refused gives what is wrong with a configuration its exit code.
+func refused(err error) error {
+	if err == nil {
+		return nil
+	}
+	if problems, ok := errors.AsType[*config.Error](err); ok {
+		err = fmt.Errorf("the configuration is refused:\n%w", problems)
+	}
+	return codedError{err, exitConfig}
+}
+
+// serve runs the node until ctx ends and everything is gone.
+func (n *node) serve(ctx context.Context, cfg *config.Config, file string, hangups <-chan os.Signal) (err error) {
+	if err := setLevel(n.level, cfg.Log.Level); err != nil {
+		return err
+	}
+	data, err := claim(cfg.Data)
+	if err != nil {
+		return err
+	}
+	defer data.release()
+	n.state.started = time.Now()
+	n.reloader = config.NewReloader(file, cfg, n.check, n.apply)
+	if err := n.openAdmin(cfg); err != nil {
+		return err
+	}
+
+	// What others need during a drain runs until it is over; what fails ends the rest.
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	group, background := errgroup.WithContext(background)
+	group.Go(func() error { return n.admin.Run(background) })
+
+	err = n.open(cfg)
+	if err == nil {
+		err = data.publish(n.admin.Addr())
+	}
+	if err == nil {
+		group.Go(func() error { return n.store.Run(background) })
+		group.Go(func() error { return followBudget(background, n.storeMemory) })
+		group.Go(func() error { return n.followConfig(background) })
+		group.Go(func() error { return n.followHangups(background, hangups) })
+		n.state.enter(serving)
+		n.announce(cfg)
+		serving, cancel := context.WithCancel(ctx)
+		defer context.AfterFunc(background, cancel)()
+		err = n.server.Run(serving)
+		n.cache.Close() // fills that nobody waits for any more
+	}
+	stop()
+	return errors.Join(err, group.Wait(), n.close())
+}
+
+// announce says where the node is to be found.
+func (n *node) announce(cfg *config.Config) {
+	http, https := n.server.Addresses()
+	attrs := []any{"version", version, "http", http, "https", https, "data", cfg.Data}
+	if addr := n.admin.Addr(); addr != "" {
+		attrs = append(attrs, "admin", addr)
+	}
+	n.log.Info("serving", attrs...)
+	if !isTerminal(os.Stderr) {
+		return
+	}
+	var try strings.Builder
+	for _, addr := range http {
+		fmt.Fprintf(&try, "  edge get --repeat 2 http://%s/\n", reachable(addr))
+	}
+	for _, addr := range https {
+		fmt.Fprintf(&try, "  edge get --repeat 2 --http3 --data %s https://%s/\n", cfg.Data, reachable(addr))
+	}
+	if n.admin.Addr() != "" {
+		fmt.Fprintf(&try, "  edge status --data %s\n", cfg.Data)
+	}
+	fmt.Fprintf(os.Stderr, "\nTry:\n\n%s\nCtrl-C stops.\n\n", &try)
+}

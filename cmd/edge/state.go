@@ -1,0 +1,82 @@
+package main
+
+// What a node says of itself to its operators.
+
+import (
+	"sync/atomic"
+	"time"
+
+	"edgecdn/admin"
+)
+
+// phase of a node; it only goes forward.
+type phase int32
+
+const (
+	starting phase = iota
+	serving
+	draining
+)
+
+func (p phase) String() string { return [...]string{"starting", "serving", "draining"}[p] }
+
+type state struct {
+	started time.Time // set once, before anybody asks
+	phase   atomic.Int32
+}
+
+// enter goes to a phase; the rooms that were made before can be used by all who see it.
+func (s *state) enter(p phase) { s.phase.Store(int32(p)) }
+
+func (s *state) now() phase { return phase(s.phase.Load()) }
+
+func (n *node) notReady() []string {
+	if p := n.state.now(); p != serving {
+		return []string{p.String()}
+	}
+	return nil
+}
+
+func (n *node) config() (any, error) { return n.reloader.Current().Masked() }
+
+func (n *node) status() admin.Status {
+	phase := n.state.now()
+	st := admin.Status{Version: version, Started: n.state.started, Phase: phase.String(), Config: n.configStatus()}
+	if phase == starting {
+		return st // the rooms are being made
+	}
+	http, https := n.server.Addresses()
+	for _, addr := range http {
+		st.Listeners = append(st.Listeners, admin.Listener{Protocol: "http", Address: addr})
+	}
+	for _, addr := range https {
+		st.Listeners = append(st.Listeners, admin.Listener{Protocol: "https", Address: addr})
+		if *n.reloader.Current().Server.HTTP3 {
+			st.Listeners = append(st.Listeners, admin.Listener{Protocol: "http3", Address: addr})
+		}
+	}
+	st.Listeners = append(st.Listeners, admin.Listener{Protocol: "admin", Address: n.admin.Addr()})
+	st.Store = n.tiers()
+	return st
+}
+
+func (n *node) configStatus() admin.ConfigStatus {
+	s := n.reloader.Status()
+	st := admin.ConfigStatus{File: s.File, Hash: s.Hash, Loaded: s.Loaded, Reloads: s.Reloads, Failures: s.Failures, LastError: s.LastError}
+	if s.LastError != "" {
+		st.LastErrorAt = &s.LastErrorAt
+	}
+	return st
+}
+
+func (n *node) tiers() []admin.Tier {
+	s := n.store.Stats()
+	return []admin.Tier{{Name: "memory", Objects: s.Memory.Objects, Bytes: s.Memory.Used, BytesMax: s.Memory.Budget}}
+}
+
+// heap returns the memory budget of the store, and what of it lies outside of
+// the Go heap.
+func (n *node) storeMemory() (budget, outside int64) {
+	s := n.store.Stats().Memory
+	return s.Budget, s.Bodies
+}
