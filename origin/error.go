@@ -149,7 +149,7 @@ func headerKind(err error) Kind {
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return KindResponseIncomplete
 	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), errors.Is(err, io.EOF),
-		strings.Contains(text, "server closed idle connection"), strings.Contains(text, "connection broken: write"),
+		errors.Is(err, net.ErrClosed), strings.Contains(text, "server closed idle connection"),
 		strings.Contains(text, "client connection lost"), strings.Contains(text, "server sent GOAWAY"):
 		return KindTerminated
 	case timeout(err):

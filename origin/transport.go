@@ -139,10 +139,11 @@ func (t *Transport) Stats() iter.Seq2[string, *Stats] {
 // its Body (an io.ReadWriteCloser after status 101) is closed. A client trace in
 // the context is called as net/http does, for 1xx responses too.
 //
-// net/http may send a request twice: when a connection that had been used before
-// turns out closed, and the request is without body and of a safe or idempotent
-// method (or has an Idempotency-Key), or not a byte of it was written. Stats
-// counts it as Repeated.
+// net/http may send a request twice, which Stats counts as Repeated: when a
+// connection that had been used before turns out closed, the request has no body,
+// and it is safe, idempotent or has an Idempotency-Key, or not a byte of it was
+// written. HTTP/2 requests that the origin says it did not process are sent again
+// too. A request with a body is sent once.
 func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	to, ok := r.Context().Value(destinationKey{}).(destination)
 	if !ok {

@@ -54,7 +54,7 @@ func (s *Script) Reset() {
 
 // ServeHTTP answers one request.
 func (s *Script) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	path, _, _ := strings.Cut(r.RequestURI, "?")
+	path, _, _ := strings.Cut(originForm(r.RequestURI), "?")
 	if path == "/_origin/stats" {
 		s.stats(w, r)
 		return
@@ -74,6 +74,18 @@ func (s *Script) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		s.site().serve(w, r, path)
 	}
+}
+
+// originForm takes scheme and host off a target in absolute form, which every
+// server must accept (RFC 9112 3.2.2).
+func originForm(target string) string {
+	if _, rest, ok := strings.Cut(target, "://"); ok && !strings.HasPrefix(target, "/") {
+		if i := strings.IndexByte(rest, '/'); i >= 0 {
+			return rest[i:]
+		}
+		return "/"
+	}
+	return target
 }
 
 func (s *Script) enter() {

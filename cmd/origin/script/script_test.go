@@ -414,21 +414,21 @@ func TestEcho(t *testing.T) {
 			want(t, "fields", strings.Join(e.Header["X-A"], "|"), "1|2")
 		}
 	})
-	t.Run("bytes that are no text", func(t *testing.T) {
+	t.Run("absolute form, bytes that are no text", func(t *testing.T) {
 		o := start(t, "h1")
 		conn, err := net.Dial("tcp", strings.TrimPrefix(o.url, "http://"))
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer conn.Close()
-		fmt.Fprint(conn, "GET /_origin/raw/\xff\"<>|^?\xfe HTTP/1.1\r\nHost: odd.example\r\nConnection: close\r\n\r\n")
+		fmt.Fprint(conn, "GET http://odd.example/_origin/raw/\xff\"<>|^?\xfe HTTP/1.1\r\nHost: odd.example\r\nConnection: close\r\n\r\n")
 		got, _ := io.ReadAll(conn)
 		_, body, _ := bytes.Cut(got, []byte("\r\n\r\n"))
 		var e script.Echo
 		if err := json.Unmarshal(body, &e); err != nil {
 			t.Fatalf("%v in %q", err, got)
 		}
-		want(t, "bytes", string(e.TargetBytes), "/_origin/raw/\xff\"<>|^?\xfe")
+		want(t, "bytes", string(e.TargetBytes), "http://odd.example/_origin/raw/\xff\"<>|^?\xfe")
 		want(t, "host", e.Host, "odd.example")
 	})
 }
