@@ -103,11 +103,9 @@ func errorf(kind Kind, format string, args ...any) *Error {
 func connectKind(err error) Kind {
 	var (
 		dns         *net.DNSError
-		op          *net.OpError
 		certificate *tls.CertificateVerificationError
 		record      tls.RecordHeaderError
 	)
-	errors.As(err, &op)
 	switch {
 	case errors.As(err, &dns) && dns.IsTimeout:
 		return KindDNSTimeout
@@ -119,7 +117,7 @@ func connectKind(err error) Kind {
 		return KindUnroutable
 	case errors.As(err, &certificate):
 		return KindCertificate
-	case op != nil && op.Op == "remote error": // how crypto/tls wraps an alert of the other side
+	case alert(err):
 		return KindAlert
 	case errors.As(err, &record), strings.Contains(err.Error(), "tls: "):
 		return KindTLS
@@ -129,6 +127,13 @@ func connectKind(err error) Kind {
 		return KindTerminated
 	}
 	return KindUnavailable
+}
+
+// alert says whether the other side ended the connection with a TLS alert. With
+// TLS 1.3 it may come after our side of the handshake is through.
+func alert(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "remote error" // as crypto/tls wraps it
 }
 
 func timeout(err error) bool {
@@ -144,6 +149,8 @@ func headerKind(err error) Kind {
 	switch {
 	case strings.Contains(text, "response headers exceeded"), strings.Contains(text, "response header list larger"):
 		return KindHeaderSize
+	case alert(err):
+		return KindAlert
 	case strings.Contains(text, "unsupported transfer encoding"):
 		return KindTransferCoding
 	case errors.Is(err, io.ErrUnexpectedEOF):

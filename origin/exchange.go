@@ -166,12 +166,9 @@ func (x *exchange) header(resp *http.Response) error {
 	x.mu.Unlock()
 	x.up.stats.HeaderTime.observe(time.Since(x.start))
 
-	switching := resp.StatusCode == http.StatusSwitchingProtocols
-	var err error
-	if resp.StatusCode < 200 && !switching || resp.StatusCode > 599 {
-		err = errorf(KindProtocol, "status %d is none that ends a request", resp.StatusCode) // RFC 9110 15
-	} else if switching && resp.Request.Header.Get("Upgrade") == "" {
-		err = errorf(KindUpgrade, "the origin switched protocols without being asked")
+	err := judge(resp)
+	if e := (*Error)(nil); errors.As(context.Cause(x.ctx), &e) {
+		err = e // too late, or too many 1xx before it
 	}
 	if err != nil {
 		_ = resp.Body.Close() // nothing in it is wanted
@@ -179,12 +176,32 @@ func (x *exchange) header(resp *http.Response) error {
 	}
 	tunnel, ok := resp.Body.(io.ReadWriteCloser)
 	switch {
-	case switching && ok:
+	case ok && resp.StatusCode == http.StatusSwitchingProtocols:
 		resp.Body = &upgraded{tunnel, x}
 	case resp.Body == http.NoBody:
 		x.end()
 	default:
 		resp.Body = &body{ReadCloser: resp.Body, x: x}
+	}
+	return nil
+}
+
+// judge refuses what net/http lets through and nobody could pass on.
+func judge(resp *http.Response) error {
+	major := 1
+	if resp.TLS != nil && resp.TLS.NegotiatedProtocol == "h2" {
+		major = 2
+	}
+	switch {
+	case resp.ProtoMajor != major:
+		// A made up version would hide how the body is delimited.
+		return errorf(KindProtocol, "%s where HTTP/%d is spoken", resp.Proto, major)
+	case resp.StatusCode == http.StatusSwitchingProtocols:
+		if resp.Request.Header.Get("Upgrade") == "" {
+			return errorf(KindUpgrade, "the origin switched protocols without being asked")
+		}
+	case resp.StatusCode < 200 || resp.StatusCode > 599: // RFC 9110 15
+		return errorf(KindProtocol, "status %d is none that ends a request", resp.StatusCode)
 	}
 	return nil
 }

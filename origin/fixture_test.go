@@ -7,6 +7,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -46,6 +47,7 @@ func scripted(t *testing.T, proto string) (*script.Script, Config) {
 	t.Helper()
 	s := script.New()
 	server := httptest.NewUnstartedServer(s)
+	server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
 	cfg := Config{}
 	if proto == "h2" {
 		server.EnableHTTP2 = true
