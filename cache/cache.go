@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 
 	"edgecdn/cache/store"
+	"edgecdn/route"
 )
 
 // Keeper is what the cache needs of the store: the seam, the look into memory
@@ -35,6 +36,12 @@ type Config struct {
 	// Unframed says whether the end of a response's body cannot be told from a
 	// cut connection; such bodies are passed through and not stored. May be nil.
 	Unframed func(*http.Response) bool
+	// Targets are the fields with directives for this cache, the first valid one
+	// wins over Cache-Control (RFC 9213). Default: Surrogate-Control, CDN-Cache-Control.
+	Targets []string
+	// Match finds the route of another target of the same host, for Location and
+	// Content-Location of unsafe requests (RFC 9111 4.4). May be nil.
+	Match func(host, target string) (*route.Route, error)
 	// Fills is the number of fetches for the store that may be under way at once;
 	// more are passed through. Default 4096.
 	Fills int
@@ -57,6 +64,9 @@ type Stats struct {
 	Uncacheable    atomic.Uint64 // fetched responses that may not be stored
 	HitForMiss     atomic.Uint64 // requests not collapsed because of a recent such response
 	ClientsDropped atomic.Uint64 // clients that went away before their response ended
+	GroupsRefused  atomic.Uint64 // responses not stored for having too many groups
+	VariantsReset  atomic.Uint64 // targets whose variants were forgotten for being too many
+	Invalidated    atomic.Uint64 // targets forgotten after an unsafe request (RFC 9111 4.4)
 }
 
 // Cache is a shared HTTP cache. Lookup and ServeHTTP may be called at any time
@@ -68,6 +78,8 @@ type Cache struct {
 	origin   http.RoundTripper
 	direct   func(ctx context.Context, origin, target string) context.Context
 	unframed func(*http.Response) bool
+	targets  []string
+	match    func(host, target string) (*route.Route, error)
 	log      *slog.Logger
 	fillsMax int64
 	stats    Stats
@@ -103,6 +115,7 @@ func New(cfg Config) *Cache {
 	c := &Cache{
 		name: cfg.Name, loopID: cfg.Name + ";id=" + hex.EncodeToString(id),
 		store: cfg.Store, origin: cfg.Origin, direct: cfg.Direct, unframed: cfg.Unframed,
+		targets: targetNames(cfg.Targets), match: cfg.Match,
 		log: cfg.Log, fillsMax: int64(cfg.Fills), fills: map[string]*fill{},
 	}
 	c.background, c.stop = context.WithCancel(context.Background())

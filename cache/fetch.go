@@ -109,8 +109,9 @@ func (f *fill) forward(validators []Field) (*fetched, error) {
 	}
 	now := time.Now()
 	fields := c.responseFields(resp, httpDate(now))
-	return &fetched{resp, received{status: resp.StatusCode, fields: fields,
-		control: parseControl(fields, "cache-control"), requestTime: sent, responseTime: now}}, nil
+	directives, targeted := effectiveControl(fields, c.targets)
+	return &fetched{resp, received{status: resp.StatusCode, fields: without(fields, surrogateControl),
+		control: directives, targeted: targeted, requestTime: sent, responseTime: now}}, nil
 }
 
 // fetched is an origin's response with its header read.
@@ -146,6 +147,10 @@ func (f *fill) judge(resp *fetched) error {
 	ok, why := storable(f.asked(), &resp.received, rt, resp.ContentLength)
 	if ok && c.unframed(resp.Response) {
 		ok, why = false, "unframed"
+	}
+	if _, few := groupsOf(resp.fields); ok && !few {
+		c.stats.GroupsRefused.Add(1)
+		ok, why = false, "too-many-groups"
 	}
 	if !ok {
 		f.passOn(resp, why)
@@ -204,7 +209,9 @@ func (f *fill) freshen(resp *fetched) {
 	merged.status = prior.status
 	// Age is that of the 304, not of the stored response (RFC 9111 4.2.3).
 	merged.fields = freshened(prior, resp.fields)
-	merged.control = parseControl(merged.fields, "cache-control")
+	if !merged.targeted {
+		merged.control, merged.targeted = effectiveControl(merged.fields, c.targets)
+	}
 	p := merged.settle(f.request.Route)
 	p.fields = without(p.fields, "age")
 	p.trailers = prior.trailers
@@ -242,7 +249,21 @@ func (c *Cache) meta(r *Request, p *response, length int64) store.Meta {
 		Header: p.encode(), Length: length, Stored: time.Now().UnixNano(),
 		FreshUntil: p.freshUntil, KeepUntil: p.keepUntil(),
 		URL: hasher.Sum(string(appendURL(nil, r))), Host: hasher.Sum(r.Host),
+		Groups: c.groupHashes(r.Host, p.fields),
 	}
+}
+
+// groupHashes hashes a response's groups; a group belongs to its host.
+func (c *Cache) groupHashes(host string, fields []Field) []uint64 {
+	groups, _ := groupsOf(fields) // too many were turned away before
+	if len(groups) == 0 {
+		return nil
+	}
+	hashes := make([]uint64, len(groups))
+	for i, group := range groups {
+		hashes[i] = c.store.Hasher().Sum(host + "\n" + group)
+	}
+	return hashes
 }
 
 // fillStore streams a storable response into the store and to all who follow.
@@ -307,8 +328,11 @@ func (f *fill) chooseKey(p *response) string {
 	if len(names) == 0 {
 		return f.found.primary // replaces the marker: any request is answered
 	}
-	if marker == nil || !contains(marker.varyBy, names) {
+	switch {
+	case marker == nil || !contains(marker.varyBy, names):
 		marker = f.writeMarker(marker, names)
+	case f.found.resp == nil:
+		marker = f.countVariant(marker)
 	}
 	variant := string(appendVariant([]byte(f.found.primary), f.request.Fields, marker))
 	c := f.cache
@@ -331,8 +355,7 @@ func (f *fill) writeMarker(old *response, names []string) *response {
 	}
 	c := f.cache
 	marker := newMarker(names)
-	meta := c.meta(f.request, marker, 0)
-	meta.FreshUntil, meta.KeepUntil = 1<<62, 1<<62
+	meta := c.markerMeta(f.request, marker)
 	writer, err := c.store.Create(c.store.Hasher().Key(f.found.primary), meta)
 	if err == nil {
 		var stored *store.Stored
@@ -344,6 +367,30 @@ func (f *fill) writeMarker(old *response, names []string) *response {
 		c.stats.StoreErrors.Add(1)
 	}
 	return marker
+}
+
+// countVariant notes in the marker that there is one more variant. When there are
+// too many it starts afresh: those that are wanted come back, the rest is gone.
+func (f *fill) countVariant(marker *response) *response {
+	c := f.cache
+	if marker.variants >= variantsMax {
+		c.stats.VariantsReset.Add(1)
+		return f.writeMarker(nil, marker.varyBy)
+	}
+	counted := *marker
+	counted.variants++
+	meta := c.markerMeta(f.request, &counted)
+	if err := c.store.Freshen(c.store.Hasher().Key(f.found.primary), meta); err != nil && !errors.Is(err, store.ErrNotFound) {
+		c.stats.StoreErrors.Add(1)
+	}
+	return &counted
+}
+
+// markerMeta is the meta of a marker: it does not age.
+func (c *Cache) markerMeta(r *Request, marker *response) store.Meta {
+	meta := c.meta(r, marker, 0)
+	meta.FreshUntil, meta.KeepUntil = 1<<62, 1<<62
+	return meta
 }
 
 func contains(all, some []string) bool {

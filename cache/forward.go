@@ -59,18 +59,22 @@ func conditional(name string) bool {
 	return false
 }
 
-// outgoing makes the request for the origin. The context carries the target; the
-// URL is for logs and the Host is the client's own.
-func (c *Cache) outgoing(ctx context.Context, r *Request, keepConditions bool) *http.Request {
+// outgoing makes the request for the origin: asIs for a client's own, with its
+// conditions; else for the store, whose answer must fit all with the same key. The
+// context carries the target; the URL is for logs and the Host is the client's.
+func (c *Cache) outgoing(ctx context.Context, r *Request, asIs bool) *http.Request {
 	h := make(http.Header, len(r.Fields)+6)
 	connection := connectionNames(r.Fields)
 	for _, f := range r.Fields {
-		if hopByHop(f.Name) || untrusted(f.Name) || ours(f.Name) || !keepConditions && conditional(f.Name) ||
+		if hopByHop(f.Name) || untrusted(f.Name) || ours(f.Name) || !asIs && conditional(f.Name) ||
 			slices.Contains(connection, f.Name) || strings.HasPrefix(f.Name, ":") {
 			continue
 		}
 		name := textproto.CanonicalMIMEHeaderKey(f.Name)
 		h[name] = append(h[name], f.Value)
+	}
+	if !asIs {
+		h["Accept-Encoding"] = []string{string(acceptedCodings(r.Fields).append(nil))}
 	}
 	c.writeForwarded(h, r)
 	setRules(h, &r.Route.Request)

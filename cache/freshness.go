@@ -24,7 +24,9 @@ const (
 type received struct {
 	status  int
 	fields  []Field
-	control control
+	control control // what holds for us: a targeted field wins (effectiveControl)
+	// targeted: control came from a targeted field, so that Expires does not count.
+	targeted bool
 	// Instants at which the request was sent and the header arrived.
 	requestTime, responseTime time.Time
 }
@@ -64,7 +66,7 @@ func (p *received) lifetime(rt *route.Route) (d time.Duration, explicit bool) {
 	case p.control.maxAge != absent:
 		return p.control.maxAge, true
 	}
-	if s, found := fieldValue(p.fields, "expires"); found {
+	if s, found := fieldValue(p.fields, "expires"); found && !p.targeted {
 		t, valid := parseTime(s)
 		if !valid { // "0" above all (RFC 9111 5.3)
 			return 0, true

@@ -49,8 +49,9 @@ type response struct {
 	etag         string // as sent, W/ included; "" if none
 	lastModified int64  // seconds since 1970; 0 if none
 	// Of a marker: the request fields that select, and what its variants' keys begin with.
-	varyBy []string
-	salt   string
+	varyBy   []string
+	salt     string
+	variants int // stored under this salt so far
 }
 
 func (p *response) has(flag uint8) bool { return p.flags&flag != 0 }
@@ -88,6 +89,7 @@ func (p *response) encode() []byte {
 	b := append(make([]byte, 0, 512), codecVersion, kind)
 	if kind == kindVary {
 		b = appendString(b, p.salt)
+		b = binary.AppendUvarint(b, uint64(p.variants))
 		b = binary.AppendUvarint(b, uint64(len(p.varyBy)))
 		for _, name := range p.varyBy {
 			b = appendString(b, name)
@@ -124,6 +126,7 @@ func decode(b []byte) (*response, error) {
 		return nil, fmt.Errorf("%w: version %d", errEncoding, version)
 	case kind == kindVary:
 		p.salt = d.string()
+		p.variants = int(d.uvarint() & 0xffff)
 		p.varyBy = make([]string, 0, 4)
 		for range d.count() {
 			p.varyBy = append(p.varyBy, d.string())

@@ -176,8 +176,8 @@ func (x *exchange) pass(fwd Fwd, detail string) {
 		x.failFetch(err)
 		return
 	}
-	if unsafeMethod(x.r.Method) && resp.StatusCode < 400 {
-		x.cache.invalidate(x.r)
+	if unsafeMethod(x.r.Method) && resp.StatusCode >= 200 && resp.StatusCode < 400 {
+		x.cache.invalidateAfter(x.r, resp)
 	}
 	x.relay(resp, x.cache.responseFields(resp, httpDate(time.Now())))
 }
@@ -237,39 +237,5 @@ func (x *exchange) fail(status int, token, why string) {
 	})
 	if x.r.Method != http.MethodHead {
 		x.writeAll([]byte(body))
-	}
-}
-
-func unsafeMethod(method string) bool {
-	switch method {
-	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:
-		return false
-	}
-	return true
-}
-
-// invalidate forgets what is stored for the target of an unsafe request that
-// succeeded (RFC 9111 4.4). A fetch under way that began before must not be
-// stored either.
-func (c *Cache) invalidate(r *Request) {
-	if !keyable(r) {
-		return
-	}
-	key := string(appendKey(nil, r))
-	c.mu.Lock()
-	for _, f := range c.fills {
-		if f.found.primary == key {
-			f.doomed.Store(true)
-			if f.joined != "" {
-				delete(c.fills, f.joined)
-			}
-			if f.variant != "" {
-				delete(c.fills, f.variant)
-			}
-		}
-	}
-	c.mu.Unlock()
-	if err := c.store.Remove(c.store.Hasher().Key(key)); err != nil {
-		c.stats.StoreErrors.Add(1)
 	}
 }

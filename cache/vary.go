@@ -13,6 +13,9 @@ import (
 // varyNamesMax bounds the fields that responses may vary by.
 const varyNamesMax = 16
 
+// variantsMax bounds the stored variants of a target.
+const variantsMax = 64
+
 // varyNames returns the lower-case names in Vary, sorted and without
 // duplicates; false where it holds "*", which no request matches.
 func varyNames(fields []Field) (names []string, ok bool) {
@@ -41,7 +44,7 @@ func varyNames(fields []Field) (names []string, ok bool) {
 func newMarker(names []string) *response {
 	salt := make([]byte, 8)
 	_, _ = rand.Read(salt) // never fails
-	return &response{varyBy: names, salt: string(salt)}
+	return &response{varyBy: names, salt: string(salt), variants: 1}
 }
 
 // appendVariant appends what makes a primary key a secondary one: the marker's
@@ -49,7 +52,12 @@ func newMarker(names []string) *response {
 func appendVariant(b []byte, fields []Field, marker *response) []byte {
 	b = append(append(b, "\nvary"...), marker.salt...)
 	for _, name := range marker.varyBy {
-		b = appendValues(appendLine(b, name), fields, name)
+		b = appendLine(b, name)
+		if name == acceptEncoding {
+			b = acceptedCodings(fields).append(b)
+			continue
+		}
+		b = appendValues(b, fields, name)
 	}
 	return b
 }

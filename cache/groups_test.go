@@ -1,0 +1,130 @@
+package cache
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"github.com/google/go-cmp/cmp"
+
+	"edgecdn/route"
+)
+
+func TestGroupsOf(t *testing.T) {
+	many := strings.Repeat("x ", 10)
+	for i := range groupsMax {
+		many += fmt.Sprint("g", i, " ")
+	}
+	for _, tt := range []struct {
+		name string
+		in   []Field
+		want []string
+		ok   bool
+	}{
+		{"none", nil, nil, true},
+		{"surrogate-key", []Field{{"surrogate-key", " a  b\ta "}}, []string{"a", "b"}, true},
+		{"cache-tag", []Field{{"cache-tag", "a, b c ,,d"}, {"cache-tag", "e"}}, []string{"a", "b c", "d", "e"}, true},
+		{"cache-groups", []Field{{"cache-groups", `"a", "B c";x=1, token, 7, ("d")`}}, []string{"a", "B c"}, true},
+		{"invalid cache-groups", []Field{{"cache-groups", `"a`}, {"cache-tag", "b"}}, []string{"b"}, true},
+		{"several fields", []Field{{"cache-groups", `"a"`}, {"cache-tag", "a,b"}}, []string{"a", "b"}, true},
+		{"too many", []Field{{"surrogate-key", many}}, nil, false},
+		{"too long", []Field{{"cache-tag", strings.Repeat("x", groupBytesMax+1)}}, nil, false},
+	} {
+		got, ok := groupsOf(tt.in)
+		if diff := cmp.Diff(tt.want, got); ok && diff != "" || ok != tt.ok {
+			t.Error(tt.name, ok, diff)
+		}
+	}
+}
+
+func FuzzGroupsOf(f *testing.F) {
+	f.Add(`"a", "b"`, "a b", "a,b")
+	f.Fuzz(func(t *testing.T, list, keys, tags string) {
+		groups, ok := groupsOf([]Field{{"cache-groups", list}, {"surrogate-key", keys}, {"cache-tag", tags}})
+		if ok && len(groups) > groupsMax {
+			t.Error(len(groups), "groups")
+		}
+	})
+}
+
+func TestTooManyGroupsAreNotStored(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBed(t, route.Host{}, false)
+		b.origin.answers[""] = answering(200, bytes.NewReader([]byte("a")), 1,
+			"Cache-Control", "max-age=60", "Cache-Tag", strings.Repeat("x", groupBytesMax+1))
+		w := b.do(context.Background(), b.request("GET", "/a"))
+		if got := w.sent.Get("Cache-Status"); got != "edge; fwd=uri-miss; detail=too-many-groups" || b.cache.stats.GroupsRefused.Load() != 1 {
+			t.Error(got)
+		}
+	})
+}
+
+func TestGroupHashesBelongToTheirHost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBed(t, route.Host{}, false)
+		fields := []Field{{"cache-tag", "a,b"}}
+		one, other := b.cache.groupHashes("a.test", fields), b.cache.groupHashes("b.test", fields)
+		if len(one) != 2 || one[0] == one[1] || one[0] == other[0] {
+			t.Error(one, other)
+		}
+	})
+}
+
+func TestAcceptedCodings(t *testing.T) {
+	for _, tt := range []struct{ in, want string }{
+		{"", "identity"},
+		{"gzip", "gzip"},
+		{"GZIP , br;q=0.1", "br, gzip"},
+		{"x-gzip", "gzip"},
+		{"zstd;q=1.0, gzip;q=0", "zstd"},
+		{"*", "br, gzip, zstd"},
+		{"*, br;q=0", "gzip, zstd"},
+		{"br;q=0, *;q=0.5", "gzip, zstd"},
+		{"gzip;q=0.0, br;q=0.001", "br"},
+		{"*;q=0, gzip", "gzip"},
+		{"gzip;q=", "gzip"},
+		{"identity;q=0, deflate", "identity"},
+		{"br;Q=0", "identity"},
+	} {
+		if got := string(acceptedCodings([]Field{{acceptEncoding, tt.in}}).append(nil)); got != tt.want {
+			t.Errorf("%q: %s, want %s", tt.in, got, tt.want)
+		}
+	}
+}
+
+func FuzzAcceptedCodings(f *testing.F) {
+	f.Add("br;q=0, *;q=0.5")
+	f.Fuzz(func(t *testing.T, s string) {
+		set := acceptedCodings([]Field{{acceptEncoding, s}})
+		again := string(set.append(nil))
+		if acceptedCodings([]Field{{acceptEncoding, again}}) != set {
+			t.Errorf("%q is %q, which is something else", s, again)
+		}
+	})
+}
+
+// A client that asks in ever new ways for one target does not fill the store.
+func TestVariantsAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBed(t, route.Host{}, false)
+		b.origin.answers[""] = func(r *http.Request) (*http.Response, error) {
+			return answering(200, bytes.NewReader([]byte("a")), 1, "Cache-Control", "max-age=60", "Vary", "X-V")(r)
+		}
+		for i := range variantsMax + 1 {
+			b.do(context.Background(), b.request("GET", "/a", Field{"x-v", fmt.Sprint(i)}))
+			synctest.Wait()
+		}
+		if n := b.cache.stats.VariantsReset.Load(); n != 1 {
+			t.Error("resets:", n)
+		}
+		first := b.do(context.Background(), b.request("GET", "/a", Field{"x-v", "0"}))
+		last := b.do(context.Background(), b.request("GET", "/a", Field{"x-v", fmt.Sprint(variantsMax)}))
+		if first.sent.Get("Cache-Status") != "edge; fwd=vary-miss; ttl=60; stored" || last.sent.Get("Cache-Status") != "edge; hit; ttl=60" {
+			t.Error(first.sent, last.sent)
+		}
+	})
+}

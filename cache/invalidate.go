@@ -1,0 +1,79 @@
+package cache
+
+// invalidate.go forgets what an unsafe request that succeeded has changed
+// (RFC 9111 4.4).
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+)
+
+func unsafeMethod(method string) bool {
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:
+		return false
+	}
+	return true
+}
+
+// invalidateAfter forgets the target of r and what Location and Content-Location
+// name on the same origin.
+func (c *Cache) invalidateAfter(r *Request, resp *http.Response) {
+	c.invalidate(r)
+	for _, name := range []string{"Location", "Content-Location"} {
+		if other := c.sameOrigin(r, resp.Header.Get(name)); other != nil {
+			c.invalidate(other)
+		}
+	}
+}
+
+// sameOrigin returns a GET for what a reference names, nil where it leads to
+// another origin or nowhere.
+func (c *Cache) sameOrigin(r *Request, reference string) *Request {
+	if reference == "" {
+		return nil
+	}
+	base := &url.URL{Scheme: r.Scheme, Host: r.Host, Path: "/"}
+	if at, err := url.ParseRequestURI(r.Target); err == nil {
+		base.Path, base.RawPath = at.Path, at.RawPath
+	}
+	u, err := base.Parse(reference)
+	if err != nil || u.Scheme != r.Scheme || !strings.EqualFold(u.Host, r.Host) && !strings.EqualFold(u.Host, r.Authority) {
+		return nil
+	}
+	other := &Request{Method: http.MethodGet, Scheme: r.Scheme, Authority: r.Authority, Host: r.Host,
+		Target: u.RequestURI(), Route: r.Route}
+	if c.match != nil {
+		if other.Route, err = c.match(r.Host, other.Target); err != nil {
+			return nil
+		}
+	}
+	return other
+}
+
+// invalidate forgets what is stored for the target of r, all variants. A fetch
+// under way that began before must not be stored either.
+func (c *Cache) invalidate(r *Request) {
+	if !keyable(r) {
+		return
+	}
+	c.stats.Invalidated.Add(1)
+	key := string(appendKey(nil, r))
+	c.mu.Lock()
+	for _, f := range c.fills {
+		if f.found.primary == key {
+			f.doomed.Store(true)
+			if f.joined != "" {
+				delete(c.fills, f.joined)
+			}
+			if f.variant != "" {
+				delete(c.fills, f.variant)
+			}
+		}
+	}
+	c.mu.Unlock()
+	if err := c.store.Remove(c.store.Hasher().Key(key)); err != nil {
+		c.stats.StoreErrors.Add(1)
+	}
+}
