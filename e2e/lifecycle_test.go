@@ -5,7 +5,6 @@ import (
 	"io"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -51,66 +50,6 @@ func TestGracefulStop(t *testing.T) {
 	if code := n.wait(t); code != 0 {
 		t.Errorf("exit code %d after a graceful stop", code)
 	}
-}
-
-// After kill -9 the node serves from disk what it had there, every byte right.
-func TestKill(t *testing.T) {
-	o := startOrigin(t)
-	n := startEdge(t, o)
-	const objects = 60
-	target := func(i int) string {
-		return respond("size", strconv.Itoa(1000+i*7919), "for", strconv.Itoa(i), "header", "Cache-Control:max-age=3600")
-	}
-	fetch := func(c *client, i int) (answer, bool) {
-		a := c.get(t, target(i))
-		want := make([]byte, 1000+i*7919)
-		script.Pattern(want, 0)
-		return a, a.body == string(want)
-	}
-	// Twice and once more: the disk tier admits what was asked for again.
-	for range 3 {
-		c := newClient(t, n, "h2")
-		for i := range objects {
-			if a, right := fetch(c, i); !right {
-				t.Fatalf("object %d: status %d, %d wrong bytes", i, a.StatusCode, len(a.body))
-			}
-		}
-	}
-	eventually(t, "objects are on disk", func() bool { return diskObjects(t, n) >= objects*9/10 })
-
-	for round := range 5 {
-		n.kill()
-		n.start(t)
-		before := o.requests(t, "/_origin/respond")
-		hits := 0
-		c := newClient(t, n, "h2")
-		for i := range objects {
-			a, right := fetch(c, i)
-			if !right {
-				t.Errorf("round %d: object %d: status %d, %d wrong bytes", round, i, a.StatusCode, len(a.body))
-			}
-			if strings.HasPrefix(a.Header.Get("Cache-Status"), "edge; hit") {
-				hits++
-			}
-		}
-		if missed := o.requests(t, "/_origin/respond") - before; hits < objects*9/10 || int(missed) > objects-hits {
-			t.Errorf("round %d: %d of %d from disk, %d fetched again", round, hits, objects, missed)
-		}
-	}
-}
-
-// diskObjects reads the number of objects in the disk tier from the metrics.
-func diskObjects(t *testing.T, n *node) int {
-	t.Helper()
-	total := 0
-	for _, m := range regexp.MustCompile(`(?m)^edge_store_objects\{[^}]*tier="disk[^}]*\} ([0-9.e+]+)$`).FindAllStringSubmatch(n.metrics(t), -1) {
-		v, err := strconv.ParseFloat(m[1], 64)
-		if err != nil {
-			t.Fatal(err)
-		}
-		total += int(v)
-	}
-	return total
 }
 
 // With the origin gone, what is stored goes on being served; what is not is a
