@@ -72,3 +72,18 @@ func TestExplainFields(t *testing.T) {
 		})
 	}
 }
+
+// Whatever a server sends is explained without a panic.
+func FuzzExplain(f *testing.F) {
+	for _, text := range []string{"edge; hit; ttl=-5", `a;fwd="x", (b c);d`, `h3=":443"; ma=60, clear`, "W/\"x\"", "*", "-1", "", ";=,;;\"", "edge; ttl=9223372036854775807"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		for _, field := range explained {
+			if field.explain != nil {
+				field.explain([]string{text})
+				field.explain([]string{text, text})
+			}
+		}
+	})
+}
