@@ -59,13 +59,14 @@ func (p *response) has(flag uint8) bool { return p.flags&flag != 0 }
 // age returns the current age in whole seconds (RFC 9111 4.2.3).
 func (p *response) age(now int64) int64 { return max(0, now-p.ageZero) / 1e9 }
 
-// ttl returns the seconds of freshness left, negative when stale.
+// ttl returns the seconds of freshness left, so that it and the age make up the
+// lifetime; negative when stale.
 func (p *response) ttl(now int64) int64 {
-	if d := p.freshUntil - now; d < 0 {
-		return -((-d + 1e9 - 1) / 1e9)
-	} else {
-		return d / 1e9
+	d := p.freshUntil - now
+	if d < 0 {
+		return (d - (1e9 - 1)) / 1e9
 	}
+	return (d + 1e9 - 1) / 1e9
 }
 
 // field returns the first value of a field.
