@@ -67,7 +67,7 @@ type Log struct {
 
 const (
 	nodeDefault   = "edge"
-	dataDefault   = "data"
+	dataDefault   = "./data"
 	levelDefault  = "info"
 	originsMax    = 1000
 	nameBytesMax  = 64

@@ -18,7 +18,8 @@ type Host struct {
 	Names []string `yaml:"names"`
 	// Policy holds for the whole host.
 	Policy `yaml:",inline"`
-	// Redirects are tried first, in order.
+	// Redirects are tried first, in order. One that would lead to the very URL
+	// that was asked for is passed over.
 	Redirects []Redirect `yaml:"redirects"`
 	// Routes refine the policy for paths. The longest match wins.
 	Routes []Path `yaml:"routes"`
@@ -36,8 +37,8 @@ type Path struct {
 type Policy struct {
 	// Origin is the name of the origin that answers misses.
 	Origin string `yaml:"origin"`
-	// Methods that are let in; others are answered 405. Default: all but
-	// CONNECT and TRACE.
+	// Methods that are let in; others are answered 405. GET lets HEAD in too.
+	// Default: all but CONNECT and TRACE.
 	Methods []string `yaml:"methods"`
 	// Cache rules.
 	Cache Cache `yaml:"cache"`
@@ -53,8 +54,10 @@ type Policy struct {
 // Fields sets and removes header fields. Fields that frame the message or
 // belong to one connection cannot be named.
 type Fields struct {
-	Set    map[string]string `yaml:"set"`
-	Remove []string          `yaml:"remove"`
+	// Set gives fields one value each, whatever they had before.
+	Set map[string]string `yaml:"set"`
+	// Remove takes fields out, before others are set.
+	Remove []string `yaml:"remove"`
 }
 
 // Rewrite changes the path of the target.
@@ -81,16 +84,19 @@ type Redirect struct {
 
 // Cache says what is stored, under which key and for how long.
 type Cache struct {
-	// Bypass sends every request to the origin and stores nothing.
+	// Bypass sends every request to the origin and stores nothing. Default false.
 	Bypass *bool `yaml:"bypass"`
 	// Key says what tells stored responses apart.
 	Key Key `yaml:"key"`
 	// Freshness gives lifetimes; the first rule that matches a response wins.
 	Freshness []Freshness `yaml:"freshness"`
-	// StaleWhileRevalidate and StaleIfError serve a stale response for so long
-	// where it does not say itself (RFC 5861). Default 0s.
+	// StaleWhileRevalidate serves a stale response for so long, while it is
+	// validated in the background, where it does not say itself (RFC 5861 3).
+	// Default 0s.
 	StaleWhileRevalidate *time.Duration `yaml:"stale_while_revalidate"`
-	StaleIfError         *time.Duration `yaml:"stale_if_error"`
+	// StaleIfError serves a stale response for so long where the origin fails
+	// and the response does not say itself (RFC 5861 4). Default 0s.
+	StaleIfError *time.Duration `yaml:"stale_if_error"`
 	// MaxBytes bounds the body of a stored response; larger ones pass through.
 	// Default 1GiB.
 	MaxBytes unit.Bytes `yaml:"max_bytes"`
@@ -115,9 +121,11 @@ type Freshness struct {
 
 // Key says what a cache key is made of, beside scheme, host, path and query.
 type Key struct {
+	// Query says which of its parameters count.
 	Query Query `yaml:"query"`
-	// Headers and Cookies whose values become part of the key.
+	// Headers whose values become part of the key, at most 32.
 	Headers []string `yaml:"headers"`
+	// Cookies whose values become part of the key, at most 32.
 	Cookies []string `yaml:"cookies"`
 	// Host false leaves the host out, so that all names of this host share
 	// stored responses. Default true.
@@ -131,6 +139,7 @@ type Query struct {
 	Allow *[]string `yaml:"allow"`
 	// Deny lists parameters that do not count; a name may end in "*".
 	Deny []string `yaml:"deny"`
-	// Sort orders parameters by name, keeping the order of equal names.
+	// Sort orders parameters by name, keeping the order of equal names. Default
+	// false.
 	Sort *bool `yaml:"sort"`
 }
