@@ -53,7 +53,7 @@ type Memory struct {
 	// again, when set, is called by Lookup when an object that is not onDisk is
 	// asked for the first, second, fourth ... time since its fill. It must not wait.
 	again func(*entry)
-	stats  memoryCounters
+	stats memoryCounters
 }
 
 // Bounds of the queues to the owner.

@@ -12,15 +12,15 @@ import (
 // frees the block. The body itself is left to the collector, so that a reader
 // who is late finds zero references and never another object.
 type body struct {
-	refs  atomic.Int64
-	hits  atomic.Uint64
-	last  atomic.Int64 // clock of the last request
+	refs atomic.Int64
+	hits atomic.Uint64
+	last atomic.Int64 // clock of the last request
 	// onDisk: the disk tier has it too, or is about to.
 	onDisk atomic.Bool
-	m     *Memory
-	block block
-	data  []byte // block.mem[:length]; set before it is published
-	hash  Hash
+	m      *Memory
+	block  block
+	data   []byte // block.mem[:length]; set before it is published
+	hash   Hash
 
 	// Guarded by policy.mu; see there.
 	place place

@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"sync"
@@ -22,26 +21,14 @@ import (
 // began. A stripe is held while the disk tier indexes or logs; Lookup and Open
 // take none.
 type Tiered struct {
-	memory  *Memory
-	disk    diskTier // nil: none
-	hasher  Hasher
-	prepare func(*Meta) (any, int64, error)
-	log     *slog.Logger
+	memory *Memory
+	disk   *Disk // nil: none
+	hasher Hasher
+	log    *slog.Logger
 
 	stripes [stripes]stripe
 	offers  chan *entry // to the disk tier, when someone has time
 	stats   tieredCounters
-}
-
-// diskTier is what Tiered asks of a Disk.
-type diskTier interface {
-	Store
-	Hasher() Hasher
-	// Admits counts a request for the key and says whether the object should be
-	// written now.
-	Admits(Key, Meta) bool
-	Run(context.Context) error
-	Close() error
 }
 
 // Bounds.
@@ -66,13 +53,12 @@ func Open(cfg Config, log *slog.Logger) (*Tiered, error) {
 		log = slog.New(slog.DiscardHandler)
 	}
 	t := &Tiered{
-		hasher:  NewHasher(rand.Uint64()),
-		prepare: cfg.Prepare,
-		log:     log,
-		offers:  make(chan *entry, offersMax),
+		hasher: NewHasher(rand.Uint64()),
+		log:    log,
+		offers: make(chan *entry, offersMax),
 	}
 	if len(cfg.Disk) > 0 {
-		disk, err := openDisk(cfg.Disk, log)
+		disk, err := OpenDisk(cfg.Disk, cfg.Prepare, log)
 		if err != nil {
 			return nil, err
 		}
@@ -120,22 +106,6 @@ func (t *Tiered) Open(key Key) (*Stored, error) {
 			return promoted, nil
 		}
 	}
-	return t.prepared(key, s)
-}
-
-// prepared adds what Prepare makes of the meta of an object from disk. One
-// that it does not understand is removed: no request could use it.
-func (t *Tiered) prepared(key Key, s *Stored) (*Stored, error) {
-	if t.prepare == nil {
-		return s, nil
-	}
-	value, _, err := t.prepare(s.meta)
-	if err != nil {
-		s.Close()
-		t.stats.unprepared.Add(1)
-		return nil, errors.Join(fmt.Errorf("%w: its header cannot be used: %w", ErrNotFound, err), t.Remove(key))
-	}
-	s.value = value
 	return s, nil
 }
 
@@ -191,9 +161,11 @@ func (s *stripe) end() {
 
 // offer asks for a copy of e on disk. It never waits.
 func (t *Tiered) offer(e *entry) {
+	t.stats.offersPending.Add(1)
 	select {
 	case t.offers <- e:
 	default:
+		t.stats.offersPending.Add(-1)
 		t.stats.offersDropped.Add(1)
 	}
 }
@@ -315,6 +287,7 @@ func (t *Tiered) copyOffers(ctx context.Context) error {
 				t.stats.offersFailed.Add(1)
 				t.log.Debug("store: copy to disk", "error", err)
 			}
+			t.stats.offersPending.Add(-1)
 		}
 	}
 }
@@ -332,8 +305,10 @@ func (t *Tiered) Close() error {
 // Stats is what the store has counted since its start, and holds now.
 type Stats struct {
 	Memory MemoryStats
-	// Copies from memory to disk: made; not made as the queue was full; failed.
-	OffersTaken, OffersDropped, OffersFailed int64
+	Disk   DiskStats // empty without a disk tier
+	// Copies from memory to disk: made; not made as the queue was full; failed;
+	// queued or under way now.
+	OffersTaken, OffersDropped, OffersFailed, OffersPending int64
 	// Copies from disk to memory.
 	Promotions int64
 	// Fills that outgrew memory and went on to disk.
@@ -342,20 +317,22 @@ type Stats struct {
 	Refused int64
 	// Older objects that the disk tier failed to drop when memory got a newer one.
 	OutdatedKept int64
-	// Objects on disk whose header Prepare did not understand.
-	Unprepared int64
 }
 
 type tieredCounters struct {
-	offersTaken, offersDropped, offersFailed, promotions, spills, refused, outdatedKept, unprepared atomic.Int64
+	offersTaken, offersDropped, offersFailed, offersPending, promotions, spills, refused, outdatedKept atomic.Int64
 }
 
 // Stats returns the counts.
 func (t *Tiered) Stats() Stats {
 	c := &t.stats
+	var disk DiskStats
+	if t.disk != nil {
+		disk = t.disk.Stats()
+	}
 	return Stats{
-		Memory:      t.memory.Stats(),
-		OffersTaken: c.offersTaken.Load(), OffersDropped: c.offersDropped.Load(), OffersFailed: c.offersFailed.Load(),
-		Promotions: c.promotions.Load(), Spills: c.spills.Load(), Refused: c.refused.Load(), OutdatedKept: c.outdatedKept.Load(), Unprepared: c.unprepared.Load(),
+		Memory: t.memory.Stats(), Disk: disk,
+		OffersTaken: c.offersTaken.Load(), OffersDropped: c.offersDropped.Load(), OffersFailed: c.offersFailed.Load(), OffersPending: c.offersPending.Load(),
+		Promotions: c.promotions.Load(), Spills: c.spills.Load(), Refused: c.refused.Load(), OutdatedKept: c.outdatedKept.Load(),
 	}
 }

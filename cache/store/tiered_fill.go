@@ -142,21 +142,15 @@ func (t *Tiered) outdate(key Key) {
 
 func (w *tieredWriter) commitOnDisk(meta Meta) (*Stored, error) {
 	t := w.t
-	s, err := func() (*Stored, error) {
-		stripe := t.stripe(w.key.Hash)
-		stripe.mu.Lock()
-		defer stripe.mu.Unlock()
-		s, err := (*w.current.Load()).Commit(meta)
-		if err != nil {
-			return nil, err
-		}
-		stripe.version++
-		return s, t.memory.Remove(w.key)
-	}()
+	stripe := t.stripe(w.key.Hash)
+	stripe.mu.Lock()
+	defer stripe.mu.Unlock()
+	s, err := (*w.current.Load()).Commit(meta)
 	if err != nil {
 		return nil, err
 	}
-	return t.prepared(w.key, s)
+	stripe.version++
+	return s, t.memory.Remove(w.key)
 }
 
 // Abort implements Writer.
