@@ -180,14 +180,16 @@ func reference(t *testing.T) []byte {
 	var out bytes.Buffer
 	for _, k := range keys(t) {
 		leaf := k.path[strings.LastIndexByte(k.path, '.')+1:]
-		fmt.Fprintf(&out, "%s `%s`\n\n%s\n\n- Type: %s.", heading(k.path), k.path, k.comment, kind(k.typ))
+		value := short(t, lookUp(defaults, k.path))
+		match := sentence.FindStringSubmatch(k.comment)
+		fmt.Fprintf(&out, "%s `%s`\n\n%s\n\n- Type: %s.", heading(k.path), k.path, prose(k, match, value), kind(k.typ))
 		if k.seen != "" {
 			fmt.Fprintf(&out, " Its keys are those of `%s`.", k.seen)
 		}
 		out.WriteString("\n")
-		value := short(t, lookUp(defaults, k.path))
-		match := sentence.FindStringSubmatch(k.comment)
 		switch {
+		case strings.HasPrefix(k.path, "hosts[].routes[].") && leaf != "path":
+			out.WriteString("- Default: what the host says.\n")
 		case value != "" && match != nil && !strings.Contains(match[1], value) && !strings.Contains(value, match[1]) && !sameDuration(match[1], value):
 			t.Errorf("%s: its comment says default %s, but it is %s", k.path, match[1], value)
 		case value != "":
@@ -209,6 +211,18 @@ func reference(t *testing.T) []byte {
 		out.WriteString("\n")
 	}
 	return out.Bytes()
+}
+
+// prose returns the comment without what the list below it says again.
+func prose(k key, match []string, value string) string {
+	text := k.comment
+	if match != nil && (value == "" || value == match[1] || sameDuration(match[1], value)) {
+		text = strings.Replace(text, match[0], "", 1)
+	}
+	if needsRestart(k.path) {
+		text = strings.Replace(text, "A change wants a restart.", "", 1)
+	}
+	return strings.TrimSpace(text)
 }
 
 // defaultsOf returns what is in force where as little as possible is said.
