@@ -47,7 +47,8 @@ type requestBody struct {
 	// mu keeps deadlines from being set on a stream that is another's by now:
 	// transports may read on when the handler has returned.
 	mu   sync.Mutex
-	done bool
+	done bool // the handler has returned
+	eof  bool // nothing is left to read
 }
 
 // peek waits for the first byte of a body or for its end.
@@ -95,6 +96,7 @@ func (b *requestBody) read(p []byte) (int, error) {
 	n, err := b.from.Read(p)
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.eof = b.eof || err == io.EOF
 	if !b.done {
 		// A deadline left behind would end an HTTP/1.1 connection that is
 		// watched for the client's going away.
@@ -131,7 +133,14 @@ func (b *requestBody) end() {
 	b.mu.Unlock()
 }
 
-// prepare gives the handler's copy r of source a body that ends as it should.
+// ended reports whether the body has been read to its end.
+func (b *requestBody) ended() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.eof
+}
+
+// prepareBody gives the handler's copy r of source a body that ends as it should.
 func (x *exchange) prepareBody(r, source *http.Request) {
 	if !x.req.HasBody {
 		r.Body, r.ContentLength = http.NoBody, 0

@@ -105,6 +105,9 @@ func (x *exchange) read(r *http.Request) (size int, p problem) {
 	req.Client, _ = netip.ParseAddrPort(r.RemoteAddr)
 	req.Client = netip.AddrPortFrom(req.Client.Addr().Unmap(), req.Client.Port())
 	req.Authority, req.Host, req.Target = r.Host, r.Host, r.RequestURI
+	if c := connOf(r); c != nil && req.Proto == cache.HTTP1 {
+		c.leftover.Store(false)
+	}
 	size = x.readFields(r)
 	if r.Method == http.MethodConnect {
 		return size, ""
@@ -296,6 +299,9 @@ func (x *exchange) end() {
 		s.hijacks.remove(x.took)
 		_ = x.took.Close() // the handler may have closed it
 	}
+	if x.general && !abort {
+		x.drain()
+	}
 	x.settle()
 	if x.aborted = x.aborted || abort; x.aborted {
 		s.stats.Aborted.Add(1)
@@ -323,8 +329,8 @@ func (x *exchange) cut() {
 	if x.req.Proto != cache.HTTP1 || x.length >= 0 || x.r.ProtoAtLeast(1, 1) {
 		return
 	}
-	if c, ok := x.r.Context().Value(connKey{}).(*conn); ok {
-		_ = c.SetLinger(0)
+	if c := connOf(x.r); c != nil {
+		_ = c.SetLinger(0) // already closed is as good
 	}
 }
 

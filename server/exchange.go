@@ -228,9 +228,31 @@ func (x *exchange) settle() {
 		return
 	}
 	x.arm()
-	if x.req.Proto == cache.HTTP1 && x.req.HasBody {
-		if d, ok := x.rw.(deadlines); ok {
-			_ = d.SetReadDeadline(time.Now().Add(x.door.server.live.Load().limits.StallTimeout))
-		}
+	if x.req.Proto == cache.HTTP1 && x.r.ContentLength != 0 && !x.body.ended() {
+		x.expectLeftover()
 	}
+}
+
+func (x *exchange) expectLeftover() {
+	if c := connOf(x.r); c != nil {
+		c.leftover.Store(true)
+	}
+	if d, ok := x.rw.(deadlines); ok {
+		_ = d.SetReadDeadline(time.Now().Add(x.door.server.live.Load().limits.StallTimeout))
+	}
+}
+
+// leftoverMax is how much of a body that nobody wants is read, so that the
+// connection can be used again. Beyond it net/http closes the connection gently.
+const leftoverMax = 256 << 10
+
+// drain reads what the handler left of an HTTP/1.1 request. In full duplex
+// net/http would do so only after its last look at the connection.
+func (x *exchange) drain() {
+	if x.req.Proto != cache.HTTP1 || !x.req.HasBody || x.hijacked || x.body.ended() || x.r.Header.Get("Expect") != "" {
+		return
+	}
+	_ = x.FlushError() // the client may wait for the answer; a failure is counted there
+	x.expectLeftover()
+	_, _ = io.CopyN(io.Discard, x.body.from, leftoverMax) // what is wrong with it shows on the connection
 }

@@ -7,9 +7,11 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"sync/atomic"
 	"time"
 
@@ -107,6 +109,12 @@ func connContext(ctx context.Context, c net.Conn) context.Context {
 	return context.WithValue(ctx, connKey{}, c)
 }
 
+// connOf returns the connection of an HTTP/1.1 or HTTP/2 request, or nil.
+func connOf(r *http.Request) *conn {
+	c, _ := r.Context().Value(connKey{}).(*conn)
+	return c
+}
+
 // tcpListener counts connections and has the kernel cut clients that take
 // nothing.
 type tcpListener struct {
@@ -144,6 +152,21 @@ type conn struct {
 	*net.TCPConn
 	stats *Stats
 	proto atomic.Int32 // cache.Proto once counted, -1 once closed
+	// leftover is set while what is read is the rest of a body that nobody wants.
+	// When that does not come in time the connection has ended: net/http would go
+	// on to read a next request out of the middle of the body.
+	leftover, ended atomic.Bool
+}
+
+func (c *conn) Read(p []byte) (int, error) {
+	if c.ended.Load() {
+		return 0, io.EOF
+	}
+	n, err := c.TCPConn.Read(p)
+	if err != nil && c.leftover.Load() && errors.Is(err, os.ErrDeadlineExceeded) {
+		c.ended.Store(true)
+	}
+	return n, err
 }
 
 func (c *conn) count(p cache.Proto) {

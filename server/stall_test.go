@@ -1,0 +1,339 @@
+package server
+
+// stall_test.go: who takes or sends nothing is cut, who is merely slow is not.
+
+import (
+	"bytes"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/quic-go/quic-go"
+	"github.com/quic-go/quic-go/http3"
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+
+	"edgecdn/cache"
+)
+
+func stalling(stall time.Duration) Config { return Config{Limits: Limits{StallTimeout: stall}} }
+
+// TestClientsThatTakeNothingAreCut: the write of an endless response fails.
+func TestClientsThatTakeNothingAreCut(t *testing.T) {
+	failed := make(chan error, 1)
+	e := start(t, setup{config: stalling(300 * time.Millisecond), handler: func(w http.ResponseWriter, r *http.Request) {
+		block := make([]byte, 256<<10)
+		for {
+			if _, err := w.Write(block); err != nil {
+				failed <- err
+				return
+			}
+		}
+	}})
+	e.each(t, func(t *testing.T, c *client) {
+		resp, err := c.Get(c.base + "/")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		select {
+		case <-failed:
+		case <-time.After(patience):
+			t.Fatal("the handler still writes")
+		}
+		if _, err := io.Copy(io.Discard, resp.Body); err == nil {
+			t.Error("the response ended cleanly")
+		}
+	})
+}
+
+// TestSmallResponsesNobodyTakesAreCut: what net/http has buffered when the
+// handler returns must not hold a stream for ever either.
+func TestSmallResponsesNobodyTakesAreCut(t *testing.T) {
+	e := start(t, setup{config: stalling(300 * time.Millisecond), handler: func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(w, "small")
+	}})
+	for _, path := range []string{"/handler", "/bad path"} { // the second is answered by the engine itself
+		conn, err := tls.Dial("tcp", e.https, e.tls("h2"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.SetDeadline(time.Now().Add(patience))
+		_, _ = io.WriteString(conn, http2.ClientPreface)
+		framer := http2.NewFramer(conn, conn)
+		_ = framer.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
+		var block bytes.Buffer
+		enc := hpack.NewEncoder(&block)
+		for _, f := range [][2]string{{":method", "GET"}, {":scheme", "https"}, {":authority", "a.test"}, {":path", path}} {
+			_ = enc.WriteField(hpack.HeaderField{Name: f[0], Value: f[1]})
+		}
+		_ = framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block.Bytes(), EndStream: true, EndHeaders: true})
+		for reset := false; !reset; {
+			frame, err := framer.ReadFrame()
+			if err != nil {
+				t.Fatalf("%s: %v before a reset", path, err)
+			}
+			switch f := frame.(type) {
+			case *http2.RSTStreamFrame:
+				reset = true
+			case *http2.SettingsFrame:
+				if !f.IsAck() {
+					_ = framer.WriteSettingsAck()
+				}
+			case *http2.DataFrame:
+				t.Fatalf("%s: DATA without a window", path)
+			}
+		}
+		_ = conn.Close()
+	}
+}
+
+// TestSlowClientsAreServed: progress, however slow, keeps a response alive for
+// much longer than the stall timeout.
+func TestSlowClientsAreServed(t *testing.T) {
+	const stall, size = time.Second, 24 << 20
+	e := start(t, setup{config: stalling(stall), handler: func(w http.ResponseWriter, r *http.Request) {
+		block := make([]byte, 256<<10)
+		for range size / len(block) {
+			if _, err := w.Write(block); err != nil {
+				return
+			}
+		}
+	}})
+	for _, c := range e.clients() {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			resp, err := c.Get(c.base + "/")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer resp.Body.Close()
+			tick := time.NewTicker(50 * time.Millisecond)
+			defer tick.Stop()
+			buffer := make([]byte, 256<<10)
+			got, begun := 0, time.Now()
+			for err == nil {
+				<-tick.C
+				var n int
+				n, err = io.ReadFull(resp.Body, buffer)
+				got += n
+			}
+			if err != io.EOF || got != size {
+				t.Errorf("%d bytes of %d after %v: %v", got, size, time.Since(begun), err)
+			}
+		})
+	}
+}
+
+// TestSilenceOfTheOriginIsNoStall: an event stream may be idle for longer than a
+// client may.
+func TestSilenceOfTheOriginIsNoStall(t *testing.T) {
+	const stall = 200 * time.Millisecond
+	e := start(t, setup{config: stalling(stall), handler: func(w http.ResponseWriter, r *http.Request) {
+		for i := range 3 {
+			fmt.Fprintf(w, "event %d\n", i)
+			w.(http.Flusher).Flush()
+			silence := time.NewTimer(4 * stall)
+			select {
+			case <-silence.C:
+			case <-r.Context().Done():
+				silence.Stop()
+				panic(http.ErrAbortHandler)
+			}
+		}
+		_, _ = io.WriteString(w, "end")
+	}})
+	for _, c := range e.clients() {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			if _, body := c.get(t, "/"); body != "event 0\nevent 1\nevent 2\nend" {
+				t.Errorf("%q", body)
+			}
+		})
+	}
+}
+
+// TestIdleQUICConnectionsWithAStreamStay: probes keep a silent response alive
+// beyond the idle time that the client asks for.
+func TestIdleQUICConnectionsWithAStreamStay(t *testing.T) {
+	t.Parallel()
+	const idle = 5 * time.Second // http3 believes no client that says less
+	e := start(t, setup{handler: func(w http.ResponseWriter, r *http.Request) {
+		w.(http.Flusher).Flush()
+		silence := time.NewTimer(2 * idle)
+		defer silence.Stop()
+		select {
+		case <-silence.C:
+		case <-r.Context().Done():
+			panic(http.ErrAbortHandler)
+		}
+		_, _ = io.WriteString(w, "late")
+	}})
+	c := e.h3()
+	c.Transport.(*http3.Transport).QUICConfig = &quic.Config{MaxIdleTimeout: idle}
+	if _, body := c.get(t, "/"); body != "late" {
+		t.Errorf("%q", body)
+	}
+}
+
+// TestUploadsThatStallAreCut, on every protocol, and uploads that are slow arrive.
+func TestUploadsThatStallAreCut(t *testing.T) {
+	result := make(chan error, 1)
+	e := start(t, setup{config: stalling(300 * time.Millisecond), handler: func(w http.ResponseWriter, r *http.Request) {
+		_, err := io.Copy(io.Discard, r.Body)
+		result <- err
+	}})
+	e.each(t, func(t *testing.T, c *client) {
+		from, to := io.Pipe()
+		go func() {
+			resp, err := c.Do(c.request(t, "POST", "/", from))
+			if err == nil {
+				_ = resp.Body.Close()
+			}
+			_ = from.CloseWithError(errors.New("answered"))
+		}()
+		if _, err := io.WriteString(to, "some"); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case err := <-result:
+			if err == nil {
+				t.Error("the body ended cleanly")
+			}
+		case <-time.After(patience):
+			t.Error("the handler still reads")
+		}
+		_ = to.Close()
+	})
+	if n := e.Stats().Stalled.Load(); n < 4 {
+		t.Errorf("%d stalls counted, want 4", n)
+	}
+}
+
+func TestSlowUploadsArrive(t *testing.T) {
+	const stall = 500 * time.Millisecond
+	e := start(t, setup{config: stalling(stall), handler: func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		fmt.Fprintf(w, "%s %v", body, err)
+	}})
+	for _, c := range e.clients() {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			from, to := io.Pipe()
+			go func() {
+				tick := time.NewTicker(stall / 5)
+				defer tick.Stop()
+				for range 15 {
+					<-tick.C
+					_, _ = io.WriteString(to, ".")
+				}
+				_ = to.Close()
+			}()
+			if _, body := c.do(t, c.request(t, "POST", "/", from)); body != strings.Repeat(".", 15)+" <nil>" {
+				t.Errorf("%q", body)
+			}
+		})
+	}
+}
+
+// TestAnsweredUploadsDoNotHoldTheConnection: the rest of a body that nobody
+// reads is waited for, but not for ever.
+func TestAnsweredUploadsDoNotHoldTheConnection(t *testing.T) {
+	e := start(t, setup{config: stalling(300 * time.Millisecond), handler: func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/abort" {
+			panic(http.ErrAbortHandler)
+		}
+	}})
+	for _, request := range []string{
+		"POST /handler HTTP/1.1\r\nHost: a.test\r\nContent-Length: 100\r\n\r\nsome",
+		"POST /abort HTTP/1.1\r\nHost: a.test\r\nContent-Length: 100\r\n\r\nsome",
+		"TRACE / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 100\r\n\r\nsome",
+		"POST / HTTP/1.1\r\nHost: a..test\r\nContent-Length: 100\r\n\r\nsome",
+	} {
+		c, err := net.Dial("tcp", e.http)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = c.SetDeadline(time.Now().Add(patience))
+		_, _ = io.WriteString(c, request)
+		if _, err := io.ReadAll(c); errors.Is(err, errTimeout(err)) {
+			t.Errorf("%q: the connection stays", request)
+		}
+		_ = c.Close()
+	}
+}
+
+// errTimeout returns err if it is a timeout, else an error that it is not.
+func errTimeout(err error) error {
+	var timeout net.Error
+	if errors.As(err, &timeout) && timeout.Timeout() {
+		return err
+	}
+	return errors.New("no timeout")
+}
+
+func TestHeadersThatDoNotEndAreCut(t *testing.T) {
+	e := start(t, setup{config: Config{Limits: Limits{HeaderTimeout: 200 * time.Millisecond}}})
+	for _, begun := range []string{"", "GET / HTTP/1.1\r\nHost: a.test\r\nX-Slow"} {
+		c, err := net.Dial("tcp", e.http)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = c.SetDeadline(time.Now().Add(patience))
+		_, _ = io.WriteString(c, begun)
+		if _, err := io.ReadAll(c); errors.Is(err, errTimeout(err)) {
+			t.Errorf("%q: the connection stays", begun)
+		}
+		_ = c.Close()
+	}
+}
+
+func TestIdleConnectionsAreClosed(t *testing.T) {
+	e := start(t, setup{config: Config{Limits: Limits{IdleTimeout: 200 * time.Millisecond}}})
+	e.each(t, func(t *testing.T, c *client) {
+		c.get(t, "/")
+		eventually(t, "connection closed", func() bool { return e.Stats().ConnectionsOpen[c.proto-1].Load() == 0 })
+	})
+}
+
+// TestHTTP3RequestsThatDoNotEndAreCut: a GET whose stream stays open might still
+// have a body, and waiting for it is bounded.
+func TestHTTP3RequestsThatDoNotEndAreCut(t *testing.T) {
+	e := start(t, setup{config: stalling(300 * time.Millisecond)})
+	c := e.h3()
+	from, to := io.Pipe()
+	defer to.Close()
+	resp, err := c.Do(c.request(t, "GET", "/", from))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusRequestTimeout {
+		t.Error(resp.Status)
+	}
+}
+
+func TestConnectionsAreCounted(t *testing.T) {
+	e := start(t, setup{})
+	for _, c := range e.clients() {
+		before := e.Stats().ConnectionsAccepted[c.proto-1].Load()
+		c.get(t, "/")
+		c.get(t, "/")
+		if n := e.Stats().ConnectionsAccepted[c.proto-1].Load() - before; n != 1 {
+			t.Errorf("%s: %d connections counted for one", c.name, n)
+		}
+		c.CloseIdleConnections()
+		if tr, ok := c.Transport.(*http3.Transport); ok {
+			_ = tr.Close()
+		}
+	}
+	for p := cache.HTTP1; p <= cache.HTTP3; p++ {
+		eventually(t, "HTTP/"+p.String()+" connections gone", func() bool { return e.Stats().ConnectionsOpen[p-1].Load() == 0 })
+	}
+}
