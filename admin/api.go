@@ -52,13 +52,17 @@ type ConfigStatus struct {
 // Tier is the fill of a store tier.
 type Tier struct {
 	// Name is memory or disk.
-	Name    string `json:"name"`
+	Name string `json:"name"`
+	// Path of the directory of a disk tier.
+	Path    string `json:"path,omitempty"`
 	Objects int64  `json:"objects"`
 	Bytes   int64  `json:"bytes"`
 	// BytesMax is the budget that Bytes stays under.
 	BytesMax int64 `json:"bytes_max"`
-	// Broken tells that the tier is out of use after errors of its device.
-	Broken bool `json:"broken,omitempty"`
+	// State of a disk tier: serving, full (no space left) or broken (its device
+	// fails); Error is the last failure then.
+	State string `json:"state,omitempty"`
+	Error string `json:"error,omitempty"`
 }
 
 // health answers as long as the process can answer at all.

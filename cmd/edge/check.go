@@ -10,6 +10,7 @@ import (
 // checkCmd validates a configuration.
 type checkCmd struct {
 	Config string `default:"edge.yaml" placeholder:"FILE" help:"Configuration to validate. Default edge.yaml."`
+	Schema bool   `help:"Print the JSON schema of edge.yaml instead, for editors."`
 }
 
 // Help is shown below the flags.
@@ -18,15 +19,20 @@ func (c *checkCmd) Help() string {
 
 Nothing is opened but the file itself: whether addresses are free and certificates fit shows at the start.
 
-Example:
+Examples:
 
-  edge check --config edge.yaml`
+  edge check --config edge.yaml
+  edge check --schema > edge.schema.json`
 }
 
 // Run validates.
 func (c *checkCmd) Run() error { return c.run(os.Stdout) }
 
 func (c *checkCmd) run(stdout io.Writer) error {
+	if c.Schema {
+		_, err := stdout.Write(config.Schema())
+		return err
+	}
 	cfg, err := config.Load(c.Config)
 	if err != nil {
 		return refused(err)

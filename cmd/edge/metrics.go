@@ -29,7 +29,9 @@ func (n *node) samples(to func(admin.Sample)) {
 	}
 	emit.server(n.server.Stats())
 	emit.cache(n.cache.Stats())
-	emit.store(n.store.Stats())
+	kept := n.store.Stats()
+	emit.store(kept)
+	emit.disk(kept.Disk)
 	for name, s := range n.origin.Stats() {
 		emit.origin(name, s)
 	}

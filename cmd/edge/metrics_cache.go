@@ -11,6 +11,13 @@ import (
 	"edgecdn/origin"
 )
 
+// Help of the metrics that both tiers have.
+const (
+	helpObjects  = "Stored objects, by tier and directory."
+	helpBytes    = "Bytes in use, of edge_store_max_bytes, by tier and directory."
+	helpMaxBytes = "Bytes that may be used, by tier and directory."
+)
+
 func (emit emitter) cache(s *cache.Stats) {
 	emit.gauge("edge_cache_fills", "Fetches for the store under way.", float64(s.Fills.Load()))
 	for _, c := range []struct {
@@ -37,10 +44,10 @@ func (emit emitter) cache(s *cache.Stats) {
 
 func (emit emitter) store(s store.Stats) {
 	m := &s.Memory
-	memory := admin.Label{Name: "tier", Value: "memory"}
-	emit.gauge("edge_store_objects", "Stored objects, by tier and directory.", float64(m.Objects), memory)
-	emit.gauge("edge_store_bytes", "Bytes in use, of edge_store_bytes_max.", float64(m.Used), memory)
-	emit.gauge("edge_store_max_bytes", "Bytes that the tier may use.", float64(m.Budget), memory)
+	memory := []admin.Label{{Name: "tier", Value: "memory"}, {Name: "directory"}}
+	emit.gauge("edge_store_objects", helpObjects, float64(m.Objects), memory...)
+	emit.gauge("edge_store_bytes", helpBytes, float64(m.Used), memory...)
+	emit.gauge("edge_store_max_bytes", helpMaxBytes, float64(m.Budget), memory...)
 	emit.gauge("edge_store_memory_body_bytes", "Memory of bodies, outside of the Go heap, free parts included.", float64(m.Bodies))
 	emit.gauge("edge_store_memory_free_bytes", "Of the memory of bodies, what is free for the next.", float64(m.Free))
 	emit.gauge("edge_store_memory_fills", "Bodies that are being written to memory.", float64(m.Fills))
@@ -62,16 +69,91 @@ func (emit emitter) store(s store.Stats) {
 		{"edge_store_spills_total", "Fills that outgrew memory and went on to disk.", s.Spills},
 		{"edge_store_not_admitted_total", "Large objects that the disk tier did not admit.", s.Refused},
 		{"edge_store_outdated_kept_total", "Older objects that the disk tier failed to drop when memory got a newer one.", s.OutdatedKept},
-		{"edge_store_unreadable_total", "Objects on disk whose header could not be understood; they are removed.", s.Unprepared},
 	} {
 		emit.counter(c.name, c.help, uint64(c.value))
 	}
+	emit.gauge("edge_store_copies_pending", "Copies from memory to disk that are waiting or under way.", float64(s.OffersPending))
 	for _, dropped := range []struct {
 		what  string
 		value int64
 	}{{"samples", m.SamplesDropped}, {"news", m.OpsDropped}, {"sets", m.SetsDropped}, {"victims", m.VictimsDropped}} {
 		emit.counter("edge_store_policy_dropped_total", "What the eviction policy did not learn of because a queue was full; many make evictions less wise.",
 			uint64(dropped.value), admin.Label{Name: "what", Value: dropped.what})
+	}
+}
+
+func (emit emitter) disk(s store.DiskStats) {
+	emit.gauge("edge_store_disk_buffered_bytes", "Memory of bodies on their way to disk.", float64(s.BufferedBytes))
+	emit.gauge("edge_store_disk_filter_bytes", "Memory of the filters that tell a second request from a first.", float64(s.FilterBytes))
+	emit.counter("edge_store_disk_buffers_full_total", "Writes refused because bodies on their way to disk held too much memory.", uint64(s.BuffersFull))
+	for i := range s.Directories {
+		emit.directory(&s.Directories[i])
+	}
+}
+
+func (emit emitter) directory(d *store.DirectoryStats) {
+	directory := admin.Label{Name: "directory", Value: d.Path}
+	disk := []admin.Label{{Name: "tier", Value: "disk"}, directory}
+	emit.gauge("edge_store_objects", helpObjects, float64(d.Objects), disk...)
+	emit.gauge("edge_store_bytes", helpBytes, float64(d.BytesUsed), disk...)
+	emit.gauge("edge_store_max_bytes", helpMaxBytes, float64(d.BytesMax), disk...)
+	for _, state := range []string{"serving", "full", "broken"} {
+		value := 0.0
+		if d.State == state {
+			value = 1
+		}
+		emit.gauge("edge_store_disk_state", "1 for the state that the directory is in: serving, full (no space left) or broken (the device fails).", value,
+			directory, admin.Label{Name: "state", Value: state})
+	}
+	for _, g := range []struct {
+		name, help string
+		value      int64
+	}{
+		{"edge_store_disk_slices", "Slices of large objects.", int64(d.Slices)},
+		{"edge_store_disk_segments", "Segment files.", int64(d.Segments)},
+		{"edge_store_disk_pinned_bytes", "Bytes of segments that are evicted and still being read.", d.BytesPinned},
+		{"edge_store_disk_index_bytes", "Memory of the index.", d.IndexBytes},
+		{"edge_store_disk_backlog_bytes", "Bytes taken and not written yet.", d.BacklogBytes},
+		{"edge_store_disk_open_files", "Segment files open.", d.OpenFiles},
+	} {
+		emit.gauge(g.name, g.help, float64(g.value), directory)
+	}
+	for _, c := range []struct {
+		name, help string
+		value      int64
+	}{
+		{"edge_store_disk_stored_total", "Objects stored on disk.", d.Stored},
+		{"edge_store_disk_freshened_total", "Headers replaced on disk.", d.Freshened},
+		{"edge_store_disk_written_bytes_total", "Bytes written to segment files.", d.BytesWritten},
+		{"edge_store_disk_read_bytes_total", "Bytes of bodies read, verified or sent.", d.BytesRead},
+		{"edge_store_disk_sent_bytes_total", "Bytes of bodies sent by sendfile.", d.BytesSent},
+		{"edge_store_disk_over_rate_total", "Objects kept out by write_rate.", d.OverRate},
+		{"edge_store_disk_first_requests_total", "Objects kept out until a second request.", d.FirstTimers},
+		{"edge_store_disk_collisions_total", "Lookups that found another key's record.", d.Collisions},
+		{"edge_store_disk_unreadable_total", "Objects forgotten because their header could not be understood.", d.Unprepared},
+		{"edge_store_disk_removals_lost_total", "Removals not noted in the log because it took none for long.", d.RemovalsLost},
+		{"edge_store_disk_segments_lost_total", "Segments given up because they could not be written or read.", d.SegmentsLost},
+		{"edge_store_disk_segments_reclaimed_total", "Segments reclaimed.", d.Reclaimed},
+		{"edge_store_disk_segments_torn_total", "Segments whose torn end was cut off at the start.", d.Torn},
+		{"edge_store_disk_kept_total", "Objects that were hit twice and written again when their segment was reclaimed.", d.TakenBack},
+		{"edge_store_disk_kept_bytes_total", "Bytes of these objects.", d.TakenBackBytes},
+		{"edge_store_disk_evictions_total", "Objects evicted from disk.", d.Evicted},
+	} {
+		emit.counter(c.name, c.help, uint64(c.value), directory)
+	}
+	for _, dropped := range []struct {
+		reason string
+		value  int64
+	}{{"backlog", d.BacklogFull}, {"segment", d.NoSegment}, {"index", d.IndexFull}} {
+		emit.counter("edge_store_disk_dropped_total", "Objects dropped on their way to disk, by what was full.", uint64(dropped.value),
+			directory, admin.Label{Name: "reason", Value: dropped.reason})
+	}
+	for _, failed := range []struct {
+		operation string
+		value     int64
+	}{{"write", d.WriteErrors}, {"sync", d.SyncErrors}, {"read", d.ReadErrors}, {"checksum", d.ChecksumErrors}} {
+		emit.counter("edge_store_disk_errors_total", "Failures of the device, by operation.", uint64(failed.value),
+			directory, admin.Label{Name: "operation", Value: failed.operation})
 	}
 }
 

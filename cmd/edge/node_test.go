@@ -31,8 +31,8 @@ func startAdmin(t *testing.T) *adminNode {
 			return admin.Status{
 				Version: "v1", Phase: "serving", Started: at.Add(-time.Hour),
 				Listeners: []admin.Listener{{Protocol: "http", Address: "127.0.0.1:1234"}},
-				Store:     []admin.Tier{{Name: "memory", Objects: 3, Bytes: 5 << 20, BytesMax: 256 << 20}, {Name: "disk", BytesMax: 1 << 30, Broken: true}},
-				Config:    admin.ConfigStatus{File: "edge.yaml", Loaded: at, Failures: 1, LastError: "edge.yaml:3: no such origin", LastErrorAt: &at},
+				Store:     []admin.Tier{{Name: "memory", Objects: 3, Bytes: 5 << 20, BytesMax: 256 << 20}, {Name: "disk", Path: "data/cache", BytesMax: 1 << 30, State: "full", Error: "no space left on device"}},
+				Config:    admin.ConfigStatus{File: "edge.yaml", Loaded: at, Failures: 1, LastError: "edge.yaml:3: no such origin\nedge.yaml:9: no such key", LastErrorAt: &at},
 			}
 		},
 		Config:  func() (any, error) { return nil, nil },
@@ -67,7 +67,7 @@ func TestStatus(t *testing.T) {
 	if err := c.run(&out); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"phase    serving\n", "up       1h0m0s\n", "http     127.0.0.1:1234\n", "memory   3 objects, 5.0 MiB of 256MiB\n", "OUT OF USE", "edge.yaml, loaded ", "refused: edge.yaml:3: no such origin\n"} {
+	for _, want := range []string{"phase    serving\n", "up       1h0m0s\n", "http     127.0.0.1:1234\n", "memory   3 objects, 5.0 MiB of 256MiB\n", "disk     0 objects, 0 B of 1GiB, data/cache, FULL: no space left on device\n", "edge.yaml, loaded ", "refused: edge.yaml:3: no such origin\n         edge.yaml:9: no such key\n"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("no %q in:\n%s", want, &out)
 		}

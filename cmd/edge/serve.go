@@ -23,6 +23,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"edgecdn/admin"
 	"edgecdn/config"
 )
 
@@ -52,10 +53,12 @@ func (c *serveCmd) Run() error {
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP)
 	defer signal.Stop(hangups)
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	defer stop()
-	// From the first signal on, the next has its usual effect.
-	defer context.AfterFunc(ctx, stop)()
+	// The first signal asks for a drain, and gives the next its usual effect back.
+	signals, restore := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer restore()
+	ctx, drain := context.WithCancel(context.Background())
+	defer drain()
+	defer context.AfterFunc(signals, func() { restore(); drain() })()
 
 	cfg, err := c.load()
 	if err != nil {
@@ -153,6 +156,9 @@ func (n *node) announce(cfg *config.Config) {
 	attrs := []any{"version", version, "http", http, "https", https, "data", cfg.Data}
 	if addr := n.admin.Addr(); addr != "" {
 		attrs = append(attrs, "admin", addr)
+		if len(cfg.Admin.Tokens) == 0 {
+			attrs = append(attrs, "token_file", filepath.Join(cfg.Data, admin.TokenFile))
+		}
 	}
 	n.log.Info("serving", attrs...)
 	if !isTerminal(os.Stderr) {

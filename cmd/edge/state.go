@@ -71,10 +71,14 @@ func (n *node) configStatus() admin.ConfigStatus {
 
 func (n *node) tiers() []admin.Tier {
 	s := n.store.Stats()
-	return []admin.Tier{{Name: "memory", Objects: s.Memory.Objects, Bytes: s.Memory.Used, BytesMax: s.Memory.Budget}}
+	tiers := []admin.Tier{{Name: "memory", Objects: s.Memory.Objects, Bytes: s.Memory.Used, BytesMax: s.Memory.Budget}}
+	for _, d := range s.Disk.Directories {
+		tiers = append(tiers, admin.Tier{Name: "disk", Path: d.Path, Objects: int64(d.Objects), Bytes: d.BytesUsed, BytesMax: d.BytesMax, State: d.State, Error: d.Error})
+	}
+	return tiers
 }
 
-// heap returns the memory budget of the store, and what of it lies outside of
+// storeMemory returns the memory budget of the store, and what of it lies outside of
 // the Go heap.
 func (n *node) storeMemory() (budget, outside int64) {
 	s := n.store.Stats().Memory

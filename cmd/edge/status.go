@@ -67,8 +67,11 @@ func printStatus(stdout io.Writer, st *admin.Status) {
 	}
 	for _, t := range st.Store {
 		value := fmt.Sprintf("%d objects, %s of %s", t.Objects, rounded(t.Bytes), unit.Bytes(t.BytesMax))
-		if t.Broken {
-			value += ", OUT OF USE after errors of its device"
+		if t.Path != "" {
+			value += ", " + t.Path
+		}
+		if t.Error != "" {
+			value += ", " + strings.ToUpper(t.State) + ": " + t.Error
 		}
 		row(t.Name, value)
 	}
@@ -78,7 +81,7 @@ func printStatus(stdout io.Writer, st *admin.Status) {
 	}
 	row("config", fmt.Sprintf("%s, loaded %s, %d reloads, %d refused", file, st.Config.Loaded.Local().Format(time.DateTime), st.Config.Reloads, st.Config.Failures))
 	if st.Config.LastError != "" {
-		row("", "the last reload was refused: "+st.Config.LastError)
+		row("", "the last reload was refused: "+strings.ReplaceAll(st.Config.LastError, "\n", "\n\t"))
 	}
 }
 
