@@ -17,7 +17,7 @@ import (
 // Bounds of a file beside its bytes.
 const (
 	depthMax  = 32
-	valuesMax = 500_000 // after aliases are expanded
+	valuesMax = 200_000 // after aliases are expanded
 	foundMax  = 10_000  // problems that are kept, to tell the first of them
 )
 
