@@ -134,6 +134,9 @@ func (v *volume) readPiece(pc *piece, length int64, want []byte, off int64) (int
 
 func (v *volume) readBlock(pc *piece, p []byte, off int64, sum uint32) error {
 	if err := v.readSegment(pc.seg, p, pc.off+off); err != nil {
+		if errors.Is(err, errLost) {
+			v.damaged(pc.print, pc.word)
+		}
 		return err
 	}
 	if crc32.Checksum(p, castagnoli) != sum {
@@ -161,10 +164,11 @@ func (v *volume) readSegment(seg *segment, p []byte, off int64) error {
 		v.health.readWell()
 		return nil
 	}
-	v.stats.readErrors.Add(1)
-	if !errors.Is(err, io.ErrUnexpectedEOF) {
-		v.health.readFailed(err)
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		return errLost // the file is shorter than it was
 	}
+	v.stats.readErrors.Add(1)
+	v.health.readFailed(err)
 	return fmt.Errorf("%w: %w", ErrBroken, err)
 }
 
@@ -180,7 +184,7 @@ func (v *volume) sumsOf(pc *piece) ([]uint32, error) {
 	}
 	p, rest, err := v.readHead(pc.seg, pc.word)
 	if err != nil {
-		if errors.Is(err, errNoRecord) {
+		if errors.Is(err, errNoRecord) || errors.Is(err, errLost) {
 			v.damaged(pc.print, pc.word)
 			err = errChecksum
 		}

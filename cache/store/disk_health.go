@@ -4,6 +4,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -23,8 +24,8 @@ type health struct {
 
 	mu           sync.Mutex
 	condition    condition
-	writeErrors  int // in a row
-	readErrors   int // in a row
+	writeErrors  int          // in a row
+	readErrors   atomic.Int64 // in a row; changed under mu
 	blindUntil   time.Time
 	blindFor     time.Duration
 	lastWriteErr error
@@ -45,7 +46,10 @@ const (
 	abandonAfter = 5 // failed writes in a row that one segment is given
 	blindAfter   = 8
 	blindMin     = time.Second
-	retryMax     = 30 * time.Second
+	blindMax     = 30 * time.Second
+	// retryDoublings: the waits between failed writes grow to 128 times the
+	// first one, half a minute.
+	retryDoublings = 7
 )
 
 // writable returns nil, ErrFull or ErrBroken.
@@ -96,7 +100,7 @@ func (h *health) writeFailed(err error) (wait time.Duration, abandon bool) {
 	}
 	wait = h.retryEvery
 	if h.condition != full {
-		wait = min(h.retryEvery<<min(h.writeErrors-1, 16), retryMax)
+		wait = h.retryEvery << min(h.writeErrors-1, retryDoublings)
 	}
 	return wait, h.condition == broken && h.writeErrors >= abandonAfter
 }
@@ -108,11 +112,11 @@ func isNoSpace(err error) bool {
 // readable reports whether the directory may be read: while it is blind, one
 // read in each period finds out whether that is over.
 func (h *health) readable() bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.readErrors < blindAfter {
+	if h.readErrors.Load() < blindAfter {
 		return true
 	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	if h.blindLocked() {
 		return false
 	}
@@ -121,28 +125,32 @@ func (h *health) readable() bool {
 }
 
 func (h *health) blindLocked() bool {
-	return h.readErrors >= blindAfter && time.Now().Before(h.blindUntil)
+	return h.readErrors.Load() >= blindAfter && time.Now().Before(h.blindUntil)
 }
 
 func (h *health) readWell() {
+	if h.readErrors.Load() == 0 {
+		return
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.readErrors >= blindAfter {
+	if h.readErrors.Load() >= blindAfter {
 		h.log.Info("disk: directory can be read again")
 	}
-	h.readErrors, h.blindFor = 0, 0
+	h.readErrors.Store(0)
+	h.blindFor = 0
 }
 
 func (h *health) readFailed(err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.readErrors++
-	if h.readErrors < blindAfter {
+	h.readErrors.Add(1)
+	if h.readErrors.Load() < blindAfter {
 		return
 	}
-	if h.readErrors == blindAfter {
+	if h.readErrors.Load() == blindAfter {
 		h.log.Warn("disk: directory cannot be read and is out of use until it recovers", "err", err)
 	}
-	h.blindFor = min(max(2*h.blindFor, blindMin), retryMax)
+	h.blindFor = min(max(2*h.blindFor, blindMin), blindMax)
 	h.blindUntil = time.Now().Add(h.blindFor)
 }

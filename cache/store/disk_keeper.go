@@ -37,21 +37,26 @@ func (v *volume) writeLoop(ctx context.Context) {
 			if err == nil {
 				break
 			}
-			if !v.afterFailedWrite(ctx, err) {
+			wait, abandon := v.writeFailed(err)
+			if abandon {
+				v.abandon()
+			}
+			if !waitFor(ctx, wait) {
 				return
 			}
 		}
 	}
 }
 
-// afterFailedWrite waits until the next try; false when ctx ended.
-func (v *volume) afterFailedWrite(ctx context.Context, err error) bool {
+// writeFailed counts a failed write; see health.writeFailed.
+func (v *volume) writeFailed(err error) (wait time.Duration, abandon bool) {
 	v.stats.writeErrors.Add(1)
-	wait, abandon := v.health.writeFailed(err)
-	if abandon {
-		v.abandon()
-	}
-	t := time.NewTimer(wait)
+	return v.health.writeFailed(err)
+}
+
+// waitFor reports whether d has passed before ctx ended.
+func waitFor(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-ctx.Done():
@@ -77,14 +82,15 @@ func (v *volume) keepLoop(ctx context.Context) {
 
 // keep does what there is to do.
 func (v *volume) keep(ctx context.Context) {
+	v.buryAgain()
 	v.probe()
 	if v.indexCrowded() {
 		v.reclaimOldest(ctx)
 	}
 	if v.lacksFresh() {
 		if err := v.makeFresh(ctx); err != nil && !errors.Is(err, errNoRoom) {
-			v.stats.writeErrors.Add(1)
-			v.afterFailedWrite(ctx, err)
+			wait, _ := v.writeFailed(err)
+			waitFor(ctx, wait)
 		}
 	}
 	if v.files.open.Load() > v.files.max {
@@ -187,9 +193,13 @@ func (v *volume) segmentCount() int {
 
 // prepareFresh makes one segment if the budget has room for it.
 func (v *volume) prepareFresh() error {
-	v.listMu.RLock()
-	id, room := v.lastID+1, v.charged+v.capacity <= v.bytes
-	v.listMu.RUnlock()
+	v.listMu.Lock()
+	room := v.charged+v.capacity <= v.bytes
+	if room {
+		v.lastID++ // not used again, even if what follows fails half-way
+	}
+	id := v.lastID
+	v.listMu.Unlock()
 	if !room {
 		return errNoRoom
 	}
@@ -219,13 +229,28 @@ func (v *volume) drop(seg *segment) {
 	}
 	v.doomed += seg.charge
 	v.listMu.Unlock()
-	seg.doom(func() {
+	seg.doom(func(err error) {
 		v.listMu.Lock()
+		defer v.listMu.Unlock()
+		if err != nil {
+			v.unburied = append(v.unburied, seg)
+			return
+		}
 		v.doomed -= seg.charge
 		v.charged -= seg.charge
-		v.listMu.Unlock()
 		signal(v.keepNow)
 	})
+}
+
+// buryAgain unlinks what could not be unlinked before. Until then it counts.
+func (v *volume) buryAgain() {
+	v.listMu.Lock()
+	segs := v.unburied
+	v.unburied = nil
+	v.listMu.Unlock()
+	for _, seg := range segs {
+		seg.bury()
+	}
 }
 
 // closeIdle closes files until few enough are open.

@@ -59,7 +59,7 @@ func (v *volume) readObject(seg *segment, word slotWord, key Key) (*objectHead, 
 			return h, nil
 		}
 	}
-	if errors.Is(err, errNoRecord) {
+	if errors.Is(err, errNoRecord) || errors.Is(err, errLost) {
 		v.damaged(printOf(key.Hash), word)
 		return nil, fmt.Errorf("disk: header checksum: %w", ErrNotFound)
 	}

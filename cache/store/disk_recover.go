@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"slices"
+	"strings"
 )
 
 const (
@@ -33,7 +34,7 @@ func newVolume(dir string, c DiskConfig, lock io.Closer, t tuning, log *slog.Log
 		v.capacity = min(segmentMax, max(v.bytes/segmentsWanted, segmentSmall), v.bytes/segmentsMin)
 	}
 	v.capacity = v.capacity / unitBytes * unitBytes
-	v.health = health{log: v.log, retryEvery: t.retryEvery}
+	v.health.log, v.health.retryEvery = v.log, t.retryEvery
 	v.index = newDiskIndex(v.bytes / t.entryBytes)
 	return v
 }
@@ -108,8 +109,7 @@ func (v *volume) recover() error {
 	}
 	if err := v.prepareFresh(); err != nil && !errors.Is(err, errNoRoom) {
 		// Not fatal: what is there can be read, and the keeper tries again.
-		v.stats.writeErrors.Add(1)
-		v.health.writeFailed(err)
+		v.writeFailed(err)
 	}
 	return nil
 }
@@ -123,6 +123,11 @@ func (v *volume) listSegments() ([]uint64, error) {
 	for _, name := range names {
 		if id, ok := parseSegmentName(name); ok {
 			ids = append(ids, id)
+		} else if strings.HasSuffix(name, doomedSuffix) {
+			// Its readers ended with their process.
+			if err := v.tuning.fs.remove(filepath.Join(v.dir, name)); err != nil {
+				v.log.Warn("disk: segment cannot be unlinked", "segment", name, "err", err)
+			}
 		}
 	}
 	slices.Sort(ids)

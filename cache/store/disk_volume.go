@@ -40,7 +40,8 @@ type volume struct {
 	order    []*segment // oldest first
 	lastID   uint64
 	charged  int64 // bytes of all files
-	doomed   int64 // of which wait for readers to let go
+	doomed   int64 // of which wait for readers to let go, or to be unlinked
+	unburied []*segment
 
 	flushNow chan struct{} // a whole batch, or a removal, is there to write
 	keepNow  chan struct{} // there is work for the keeper
@@ -302,7 +303,7 @@ func (v *volume) unwritten(all bool) (*segment, []byte, int64) {
 }
 
 // abandon gives up a segment that the device will not take: what is not
-// written is forgotten, and the next segment is tried.
+// written is removed, and the next segment is tried. The writer calls it.
 func (v *volume) abandon() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -314,7 +315,7 @@ func (v *volume) abandon() {
 	written := seg.written.Load()
 	for _, e := range seg.entries {
 		if int64(e.unit()+e.units())*unitBytes > written {
-			v.index.removeAt(e.print, positionOf(seg.id, e.unit())&positionMax)
+			v.forgetLost(seg, e)
 		}
 	}
 	seg.entries = nil
@@ -325,6 +326,32 @@ func (v *volume) abandon() {
 	v.recharge(seg, written)
 	v.stats.segmentsLost.Add(1)
 	signal(v.keepNow)
+}
+
+// forgetLost removes a record that will not be written. The log must remember
+// that: an older record of the same key may be whole.
+func (v *volume) forgetLost(seg *segment, e tableEntry) {
+	if e.kind() != kindRemoval {
+		position := positionOf(seg.id, e.unit())
+		if v.index.removeAt(e.print, position&positionMax) {
+			v.noteRemoval(e.print, slotWord(position&positionMax))
+		}
+		return
+	}
+	b := make([]byte, e.units()*unitBytes)
+	if _, err := seg.ReadAt(b, int64(e.unit())*unitBytes); err != nil {
+		v.stats.removalsLost.Add(1)
+		return
+	}
+	p, rest, err := decodeHead(b, positionOf(seg.id, e.unit()))
+	if err == nil {
+		var gone []removal
+		if gone, err = decodeRemovals(p, rest); err == nil {
+			v.removals = append(v.removals, gone...)
+			return
+		}
+	}
+	v.stats.removalsLost.Add(1)
 }
 
 // recharge corrects what a segment counts for.
@@ -341,7 +368,6 @@ func (v *volume) enlist(seg *segment) {
 	defer v.listMu.Unlock()
 	v.segments[seg.id&idMask] = seg
 	v.order = append(v.order, seg)
-	v.lastID = max(v.lastID, seg.id)
 	v.charged += seg.charge
 }
 

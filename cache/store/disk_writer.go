@@ -3,6 +3,7 @@ package store
 import (
 	"io"
 	"math/rand/v2"
+	"runtime"
 	"strings"
 	"sync"
 )
@@ -28,6 +29,9 @@ func (d *Disk) newWriter(v *volume, key Key, length int64) *diskWriter {
 	w := &diskWriter{d: d, v: v, length: length, fill: rand.Uint64() | 1}
 	w.key = Key{key.Hash, strings.Clone(key.Text)}
 	w.body = diskBody{v: v, pieceBytes: int64(v.sliceBytes())}
+	// A dropped Writer is an Abort: its pins and its share of the buffers must
+	// not be lost with it.
+	runtime.SetFinalizer(w, (*diskWriter).Abort)
 	return w
 }
 
@@ -236,6 +240,7 @@ func (w *diskWriter) Abort() {
 }
 
 func (w *diskWriter) freeBuffer() {
+	runtime.SetFinalizer(w, nil)
 	w.d.buffered.Add(-int64(cap(w.buf)))
 	w.buf = nil
 }

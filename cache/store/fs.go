@@ -22,6 +22,7 @@ type filesystem interface {
 	create(path string) (file, error) // the file must not exist
 	open(path string) (file, error)   // for reading and, where permitted, writing
 	remove(path string) error
+	rename(from, to string) error
 	readFile(path string) ([]byte, error)
 	// replaceFile makes path hold data, durably, or leaves it as it was.
 	replaceFile(path string, data []byte) error
@@ -90,6 +91,8 @@ func (osFS) open(path string) (file, error) {
 }
 
 func (osFS) remove(path string) error { return os.Remove(path) }
+
+func (osFS) rename(from, to string) error { return os.Rename(from, to) }
 
 func (osFS) readFile(path string) ([]byte, error) { return os.ReadFile(path) }
 

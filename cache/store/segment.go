@@ -19,7 +19,8 @@ import (
 //	open      records are appended to batches in memory, which one goroutine
 //	          writes out in order; readers see both as one
 //	sealed    its table and footer are appended; then synced; never written again
-//	doomed    out of the volume's list; unlinked when the last reader lets go
+//	doomed    out of the volume's list and renamed, so that no restart finds it;
+//	          unlinked when the last reader lets go
 //
 // Bytes that a reader can see never change: what is appended goes behind them,
 // and space comes back only by unlinking the file.
@@ -38,8 +39,8 @@ type segment struct {
 	file    file // nil while closed
 	refs    int
 	doomed  bool
-	gone    func() // called once when a doomed segment has been unlinked
-	size    int64  // bytes appended: written and pending
+	gone    func(error) // called once when a doomed segment was unlinked, or could not be
+	size    int64       // bytes appended: written and pending
 	pending []*batch
 	sealed  bool
 	closing bool // the store is closed
@@ -70,6 +71,7 @@ const (
 	footerMagic    = "EDGETBL\x00"
 	segmentVersion = 1
 	tableEntrySize = 16
+	doomedSuffix   = ".gone"
 	idMask         = 1<<(40-unitBits) - 1
 )
 
@@ -367,11 +369,16 @@ func (s *segment) forgetLost() {
 	s.size, s.pending = s.written.Load(), nil
 }
 
-// doom unlinks the segment now or when its last reader lets go.
-func (s *segment) doom(gone func()) {
+// doom unlinks the segment now or when its last reader lets go. Until then it
+// has another name: a crash must not bring back what was removed from it, once
+// the segment that has the removals is gone too.
+func (s *segment) doom(gone func(error)) {
 	s.mu.Lock()
 	s.doomed, s.gone = true, gone
 	bury := s.refs == 0
+	if !bury && s.fs.rename(s.path, s.path+doomedSuffix) == nil {
+		s.path += doomedSuffix
+	}
 	s.mu.Unlock()
 	if bury {
 		s.bury()
@@ -380,9 +387,7 @@ func (s *segment) doom(gone func()) {
 
 func (s *segment) bury() {
 	_ = s.close() // nothing unwritten is wanted any more
-	// A file that cannot be unlinked now is found and taken in at the next start.
-	_ = s.fs.remove(s.path)
-	s.gone()
+	s.gone(s.fs.remove(s.path))
 }
 
 // close closes the file; it is opened again when needed.
