@@ -170,8 +170,9 @@ func member(b []byte, name, value string) []byte {
 			b = append(b, c)
 		default:
 			r, size := utf8.DecodeRuneInString(value[i:])
-			// U+2028 and U+2029 end lines for some readers.
-			if r == utf8.RuneError && size == 1 || r == '\u2028' || r == '\u2029' {
+			// U+2028 and U+2029 end lines for some readers; what is below U+00A0
+			// are controls to terminals.
+			if r == utf8.RuneError && size == 1 || r == '\u2028' || r == '\u2029' || r < '\u00a0' {
 				b = append(b, `\ufffd`...)
 			} else {
 				b = append(b, value[i:i+size]...)

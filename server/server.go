@@ -234,6 +234,7 @@ func (s *Server) drain() error {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	stopCut := context.AfterFunc(ctx, func() {
+		s.log.Warn("drain took too long, requests are cut", "requests", s.inflight.total(), "after", timeout)
 		s.cut()
 		s.hijacks.closeAll()
 	})
@@ -245,7 +246,6 @@ func (s *Server) drain() error {
 	}
 	stopping.Wait()
 	if !s.inflight.wait(ctx) {
-		s.log.Warn("drain took too long, requests were cut", "requests", s.inflight.total(), "after", timeout)
 		late, cancel := context.WithTimeout(context.Background(), cutGrace)
 		defer cancel()
 		if !s.inflight.wait(late) {
@@ -275,10 +275,14 @@ func (f *inflight) enter(major int) { f.counts[protocolIndex(major)].Add(1) }
 func (f *inflight) leave(major int) {
 	i := protocolIndex(major)
 	if f.counts[i].Add(-1) == 0 {
-		select {
-		case f.left[i] <- struct{}{}:
-		default:
-		}
+		f.wake(i)
+	}
+}
+
+func (f *inflight) wake(i int) {
+	select {
+	case f.left[i] <- struct{}{}:
+	default:
 	}
 }
 
@@ -299,7 +303,7 @@ func (f *inflight) wait(ctx context.Context) bool {
 	return true
 }
 
-// waitFor waits for one protocol; only one goroutine may at a time.
+// waitFor waits for one protocol.
 func (f *inflight) waitFor(ctx context.Context, i int) bool {
 	for f.counts[i].Load() > 0 {
 		select {
@@ -308,6 +312,7 @@ func (f *inflight) waitFor(ctx context.Context, i int) bool {
 			return f.counts[i].Load() == 0
 		}
 	}
+	f.wake(i) // others may wait too
 	return true
 }
 

@@ -97,7 +97,7 @@ func TestSmallResponsesNobodyTakesAreCut(t *testing.T) {
 // TestSlowClientsAreServed: progress, however slow, keeps a response alive for
 // much longer than the stall timeout.
 func TestSlowClientsAreServed(t *testing.T) {
-	const stall, size = time.Second, 24 << 20
+	const stall, size = 700 * time.Millisecond, 16 << 20
 	e := start(t, setup{config: stalling(stall), handler: func(w http.ResponseWriter, r *http.Request) {
 		block := make([]byte, 256<<10)
 		for range size / len(block) {
@@ -166,7 +166,7 @@ func TestIdleQUICConnectionsWithAStreamStay(t *testing.T) {
 	const idle = 5 * time.Second // http3 believes no client that says less
 	e := start(t, setup{handler: func(w http.ResponseWriter, r *http.Request) {
 		w.(http.Flusher).Flush()
-		silence := time.NewTimer(2 * idle)
+		silence := time.NewTimer(idle + 2*time.Second)
 		defer silence.Stop()
 		select {
 		case <-silence.C:

@@ -1,0 +1,208 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/quic-go/quic-go"
+	"github.com/quic-go/quic-go/http3"
+	"golang.org/x/net/http2"
+)
+
+func (e *edge) quicEngine() *quicEngine {
+	for _, each := range e.engines {
+		if q, ok := each.(*quicEngine); ok {
+			return q
+		}
+	}
+	e.t.Fatal("no QUIC engine")
+	return nil
+}
+
+func TestConnectIsNotOffered(t *testing.T) {
+	e := start(t, setup{handler: func(http.ResponseWriter, *http.Request) { panic("reached the handler") }})
+	for _, c := range []*client{e.h2(), e.h3()} {
+		r := c.request(t, "CONNECT", "", nil)
+		r.Host = "a.test:443"
+		resp, err := c.Do(r)
+		if err != nil {
+			t.Errorf("%s: %v", c.name, err)
+			continue
+		}
+		_ = resp.Body.Close()
+		if resp.StatusCode != http.StatusNotImplemented {
+			t.Errorf("%s: %s", c.name, resp.Status)
+		}
+	}
+	// http3 offers extended CONNECT whatever we say, so browsers use it.
+	c := e.h3()
+	r := c.request(t, "CONNECT", "/socket", nil)
+	r.Proto = "websocket"
+	resp, err := c.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	if resp.StatusCode != http.StatusNotImplemented {
+		t.Errorf("extended CONNECT: %s", resp.Status)
+	}
+}
+
+// TestHTTP2Settings: streams are bounded, extended CONNECT is not offered.
+func TestHTTP2Settings(t *testing.T) {
+	e := start(t, setup{config: Config{Limits: Limits{Streams: 7}}})
+	conn, err := tls.Dial("tcp", e.https, e.tls("h2"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(patience))
+	_, _ = io.WriteString(conn, http2.ClientPreface)
+	framer := http2.NewFramer(conn, conn)
+	_ = framer.WriteSettings()
+	for {
+		frame, err := framer.ReadFrame()
+		if err != nil {
+			t.Fatal(err)
+		}
+		settings, ok := frame.(*http2.SettingsFrame)
+		if !ok || settings.IsAck() {
+			continue
+		}
+		if n, _ := settings.Value(http2.SettingMaxConcurrentStreams); n != 7 {
+			t.Errorf("%d streams, want 7", n)
+		}
+		if n, ok := settings.Value(http2.SettingEnableConnectProtocol); ok && n != 0 {
+			t.Error("extended CONNECT is offered")
+		}
+		return
+	}
+}
+
+func TestHTTP3StreamsAreBounded(t *testing.T) {
+	e := start(t, setup{config: Config{Limits: Limits{Streams: 3}}})
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	conn, err := quic.DialAddr(ctx, e.https, e.tls("h3"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.CloseWithError(0x100, "")
+	for i := range 3 {
+		if _, err := conn.OpenStream(); err != nil {
+			t.Fatalf("stream %d: %v", i, err)
+		}
+	}
+	var limit *quic.StreamLimitReachedError
+	if _, err := conn.OpenStream(); !errors.As(err, &limit) {
+		t.Errorf("stream 4: %v, want the limit", err)
+	}
+}
+
+// TestNoEarlyData: a client that resumes cannot send requests before the
+// handshake is done, for they could be replayed.
+func TestNoEarlyData(t *testing.T) {
+	e := start(t, setup{})
+	config := e.tls()
+	config.ClientSessionCache = tls.NewLRUClientSessionCache(4)
+	resumed := false
+	for range 2 {
+		tr := &http3.Transport{TLSClientConfig: config}
+		resp, err := tr.RoundTrip((&client{base: "https://" + e.https}).request(t, "GET", "/", nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.Copy(io.Discard, resp.Body)
+		_ = resp.Body.Close()
+		resumed = resp.TLS.DidResume
+		_ = tr.Close()
+	}
+	if !resumed {
+		t.Error("the second connection did not resume: the test shows nothing")
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	early := http3.ConfigureTLSConfig(config)
+	conn, err := quic.DialAddrEarly(ctx, e.https, early, &quic.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.CloseWithError(0x100, "")
+	select {
+	case <-conn.HandshakeComplete():
+	case <-ctx.Done():
+		t.Fatal("no handshake")
+	}
+	if conn.ConnectionState().Used0RTT {
+		t.Error("early data was taken")
+	}
+}
+
+// TestRetryUnderLoad: past a rate of handshakes clients prove their address, and
+// are served.
+func TestRetryUnderLoad(t *testing.T) {
+	e := start(t, setup{})
+	verify := e.quicEngine().transport.VerifySourceAddress
+	eventually(t, "addresses are to be proven", func() bool {
+		asked := false
+		for range 2 * handshakesPerSecond {
+			asked = verify(nil) || asked
+		}
+		return asked
+	})
+	before := e.Stats().Retries.Load()
+	if before == 0 {
+		t.Error("retries are not counted")
+	}
+	if resp, _ := e.h3().get(t, "/"); resp.StatusCode != 200 {
+		t.Error(resp.Status)
+	}
+}
+
+func TestStatsCountRequests(t *testing.T) {
+	e := start(t, setup{handler: func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		if r.URL.Path == "/gone" {
+			w.WriteHeader(http.StatusGone)
+		}
+		_, _ = io.WriteString(w, "12345")
+	}})
+	e.each(t, func(t *testing.T, c *client) {
+		p := c.proto - 1
+		ok, gone, sent := e.Stats().Status[p][1].Load(), e.Stats().Status[p][3].Load(), e.Stats().BytesSent[p].Load()
+		c.get(t, "/")
+		c.do(t, c.request(t, "POST", "/gone", io.LimitReader(endless{}, 1000)))
+		s := e.Stats()
+		eventually(t, "two requests counted", func() bool { return s.Status[p][1].Load() == ok+1 && s.Status[p][3].Load() == gone+1 })
+		if n := s.BytesSent[p].Load() - sent; n != 10 {
+			t.Errorf("%d bytes sent, want 10", n)
+		}
+	})
+	s := e.Stats()
+	if a, b, c := s.BytesReceived[0].Load(), s.BytesReceived[1].Load(), s.BytesReceived[2].Load(); a != 2000 || b != 1000 || c != 1000 {
+		t.Errorf("%d, %d, %d bytes received, want 2000, 1000, 1000", a, b, c)
+	}
+	hosts := s.Hosts()
+	if len(hosts) != 2 || hosts[1].Name != "*" {
+		t.Fatalf("%d hosts", len(hosts))
+	}
+	if n := hosts[1].Requests[0][0].Load(); n != 4 {
+		t.Errorf("%d requests over HTTP/1.1 without the cache, want 4", n)
+	}
+	var observed uint64
+	for i := range s.Latency[0].Buckets {
+		observed += s.Latency[0].Buckets[i].Load()
+	}
+	if observed != 8 || s.Latency[0].Sum.Load() <= 0 {
+		t.Errorf("%d durations observed, want 8", observed)
+	}
+}
+
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) { return len(p), nil }
