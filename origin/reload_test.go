@@ -14,26 +14,28 @@ import (
 	"edgecdn/cmd/origin/script"
 )
 
-func TestConnectionsAreBounded(t *testing.T) {
+func TestConnectionsAreBoundedAndKept(t *testing.T) {
 	s, cfg := scripted(t, "h1")
-	cfg.Connections = 2
+	cfg.Connections = 4
 	f := open(t, cfg)
-	var work sync.WaitGroup
-	for range 8 {
-		work.Go(func() {
-			resp, err := f.RoundTrip(f.request(t.Context(), "GET", "/_origin/respond?delay=10ms&size=10", nil))
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			io.Copy(io.Discard, resp.Body)
-			resp.Body.Close()
-		})
+	for range 2 {
+		var work sync.WaitGroup
+		for range 12 {
+			work.Go(func() {
+				resp, err := f.RoundTrip(f.request(t.Context(), "GET", "/_origin/respond?delay=10ms&size=10", nil))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				io.Copy(io.Discard, resp.Body)
+				resp.Body.Close()
+			})
+		}
+		work.Wait()
 	}
-	work.Wait()
-	want(t, "at once", s.Peak(), 2)
-	want(t, "answered", s.Total(), 8)
-	want(t, "dialed", f.stats().ConnectionsDialed.Load(), 2)
+	want(t, "at once", s.Peak(), 4)
+	want(t, "answered", s.Total(), 24)
+	want(t, "dialed", f.stats().ConnectionsDialed.Load(), 4)
 }
 
 func TestBusyConnectionsAreWaitedForInBounds(t *testing.T) {

@@ -134,10 +134,11 @@ func (t *Transport) Stats() iter.Seq2[string, *Stats] {
 //
 // Errors are *Error, or context.Canceled when the caller ended the request. They
 // may also come from the response's Body: only io.EOF says that it is whole, and
-// not even that if Delimited says so. The Body must be closed; it ends with the
-// request's context, as does a response's upgraded connection at the latest when
-// its Body (an io.ReadWriteCloser after status 101) is closed. A client trace in
-// the context is called as net/http does, for 1xx responses too.
+// not even that if Delimited says so. The Body must be closed, and ends with the
+// request's context; after status 101 it is an io.ReadWriteCloser, the upgraded
+// connection, which ends when it is closed and not before. A client trace in the
+// context is called as net/http does, for 1xx responses too, of which there may
+// be 16.
 //
 // net/http may send a request twice, which Stats counts as Repeated: when a
 // connection that had been used before turns out closed, the request has no body,
@@ -162,8 +163,7 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 // can tell a whole one from a part, so that it must not be stored (RFC 9112 8).
 func Delimited(r *http.Response) bool {
 	return r.ProtoMajor == 1 && r.ContentLength < 0 && len(r.TransferEncoding) == 0 &&
-		r.StatusCode != http.StatusSwitchingProtocols && r.Body != http.NoBody &&
-		(r.Request == nil || r.Request.Method != http.MethodHead)
+		r.StatusCode != http.StatusSwitchingProtocols && r.Body != http.NoBody
 }
 
 func closeBody(r *http.Request) {
