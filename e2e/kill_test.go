@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"math/rand/v2"
 	"os"
 	"regexp"
@@ -105,6 +106,9 @@ func checkPattern(t *testing.T, target string, a answer, size int) {
 // what is new. What it answered in full before must have been right.
 func loadAndKill(t *testing.T, n *node, seed uint64) {
 	t.Helper()
+	// Cancelled after the kill: a QUIC client does not learn of it by itself.
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
 	var answered atomic.Int64
 	enough := make(chan struct{})
 	var wg sync.WaitGroup
@@ -118,9 +122,9 @@ func loadAndKill(t *testing.T, n *node, seed uint64) {
 					i = killObjects + random.IntN(40) // some are new, and are written now
 				}
 				target, size := killTarget(i)
-				a, err := c.try(c.request(t, "GET", target, nil))
+				a, err := c.try(c.request(t, "GET", target, nil).WithContext(ctx))
 				if err != nil {
-					if n.ready() == 200 {
+					if ctx.Err() == nil && n.ready() == 200 {
 						t.Errorf("seed %d, %s: %v", seed, target, err)
 					}
 					return
@@ -138,6 +142,7 @@ func loadAndKill(t *testing.T, n *node, seed uint64) {
 		t.Errorf("seed %d: only %d requests answered", seed, answered.Load())
 	}
 	n.kill()
+	cancel()
 	wg.Wait()
 }
 
