@@ -22,6 +22,11 @@ var protocolNames = [...]string{"h1", "h2", "h3"}
 func (n *node) samples(to func(admin.Sample)) {
 	emit := emitter(to)
 	emit.build()
+	ready := 0.0
+	if len(n.notReady()) == 0 {
+		ready = 1
+	}
+	emit.gauge("edge_ready", "1 while the node wants traffic, as /readyz says.", ready)
 	emit.config(n.configStatus())
 	emit.admin(n.admin.Stats())
 	if n.state.now() == starting {

@@ -36,6 +36,9 @@ func (emit emitter) cache(s *cache.Stats) {
 		{"edge_cache_stale_on_error_total", "Stale responses sent because the origin failed.", &s.StaleOnError},
 		{"edge_cache_uncacheable_total", "Fetched responses that may not be stored.", &s.Uncacheable},
 		{"edge_cache_hit_for_miss_total", "Requests not collapsed because the last response for them could not be stored.", &s.HitForMiss},
+		{"edge_cache_groups_refused_total", "Responses not stored for having too many groups.", &s.GroupsRefused},
+		{"edge_cache_variants_reset_total", "Targets whose variants were forgotten for being too many.", &s.VariantsReset},
+		{"edge_cache_invalidated_total", "Targets forgotten after an unsafe request (RFC 9111 4.4).", &s.Invalidated},
 		{"edge_cache_clients_gone_total", "Clients that went away before their response ended.", &s.ClientsDropped},
 	} {
 		emit.counter(c.name, c.help, c.count.Load())
@@ -61,6 +64,7 @@ func (emit emitter) store(s store.Stats) {
 		{"edge_store_memory_removes_total", "Objects removed from memory by name.", m.Removes},
 		{"edge_store_memory_evictions_total", "Objects evicted from memory to make room.", m.Evictions},
 		{"edge_store_memory_evicted_bytes_total", "Bytes of the bodies that were evicted from memory.", m.EvictedBytes},
+		{"edge_store_memory_duels_total", "Objects evicted from memory because ristretto gave them up.", m.Duels},
 		{"edge_store_memory_full_total", "Fills and new headers refused because nothing could be evicted for them.", m.Full},
 		{"edge_store_promotions_total", "Objects copied from disk to memory.", s.Promotions},
 		{"edge_store_copies_total", "Objects copied from memory to disk.", s.OffersTaken},
@@ -136,7 +140,7 @@ func (emit emitter) directory(d *store.DirectoryStats) {
 		{"edge_store_disk_segments_reclaimed_total", "Segments reclaimed.", d.Reclaimed},
 		{"edge_store_disk_segments_torn_total", "Segments whose torn end was cut off at the start.", d.Torn},
 		{"edge_store_disk_kept_total", "Objects that were hit twice and written again when their segment was reclaimed.", d.TakenBack},
-		{"edge_store_disk_kept_bytes_total", "Bytes of these objects.", d.TakenBackBytes},
+		{"edge_store_disk_kept_bytes_total", "Bytes of the objects of edge_store_disk_kept_total.", d.TakenBackBytes},
 		{"edge_store_disk_evictions_total", "Objects evicted from disk.", d.Evicted},
 	} {
 		emit.counter(c.name, c.help, uint64(c.value), directory)

@@ -78,9 +78,11 @@ func (n *node) tiers() []admin.Tier {
 	return tiers
 }
 
-// storeMemory returns the memory budget of the store, and what of it lies outside of
-// the Go heap.
-func (n *node) storeMemory() (budget, outside int64) {
-	s := n.store.Stats().Memory
-	return s.Budget, s.Bodies
+func (n *node) storeMemory() storeMemory {
+	s := n.store.Stats()
+	m := storeMemory{budget: s.Memory.Budget, outside: s.Memory.Bodies, disk: s.Disk.FilterBytes + s.Disk.BufferedBytes}
+	for _, d := range s.Disk.Directories {
+		m.disk += d.IndexBytes
+	}
+	return m
 }
