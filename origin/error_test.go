@@ -280,7 +280,7 @@ func fullBacklog(t *testing.T) string {
 
 func TestBodyStandsStill(t *testing.T) {
 	both(t, func(t *testing.T, _ *script.Script, cfg Config) {
-		cfg.StallTimeout = 50 * time.Millisecond
+		cfg.StallTimeout = 300 * time.Millisecond
 		f := open(t, cfg)
 		for _, query := range []string{"size=100&chunks=2&chunk_delay=1m", "size=100&chunks=2&chunk_delay=1m&chunked=1"} {
 			resp, err := f.do("GET", "/_origin/respond?"+query, nil)

@@ -40,7 +40,7 @@ func TestConnectionsAreBoundedAndKept(t *testing.T) {
 
 func TestBusyConnectionsAreWaitedForInBounds(t *testing.T) {
 	s, cfg := scripted(t, "h1")
-	cfg.Connections, cfg.DialTimeout = 1, 200*time.Millisecond
+	cfg.Connections, cfg.DialTimeout = 1, time.Second
 	f := open(t, cfg)
 	busy, err := f.do("GET", "/_origin/sse?interval=10m", nil)
 	if err != nil {
