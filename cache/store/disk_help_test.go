@@ -112,6 +112,20 @@ func (d *Disk) ready() bool {
 	return true
 }
 
+// sealOpen ends the open segment of each directory.
+func (d *Disk) sealOpen(t testing.TB) {
+	t.Helper()
+	waitUntil(t, "a segment is ready", d.ready)
+	for _, v := range d.volumes {
+		v.mu.Lock()
+		v.appendRemovals()
+		if err := v.roll(); err != nil {
+			t.Error(err)
+		}
+		v.mu.Unlock()
+	}
+}
+
 // testBody is n bytes that say at each place whose they are.
 func testBody(tag uint64, n int) []byte {
 	b := make([]byte, n+16)

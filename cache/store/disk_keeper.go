@@ -273,9 +273,25 @@ func (v *volume) limitFiles() {
 	}
 }
 
+func (v *volume) hasRemovals() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return len(v.removals) > 0
+}
+
 // close writes out and syncs what is appended, and gives the directory free.
 func (v *volume) close() error {
 	err := v.flush(true)
+	if err == nil && v.hasRemovals() {
+		// The log was full to the last segment; what was removed must stay so.
+		if err = v.prepareFresh(); errors.Is(err, errNoRoom) {
+			if seg := v.oldest(); seg != nil {
+				v.drop(seg)
+			}
+			err = v.prepareFresh()
+		}
+		err = errors.Join(err, v.flush(true))
+	}
 	v.mu.Lock()
 	v.closed = true
 	open, fresh := v.open, v.fresh

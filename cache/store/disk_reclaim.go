@@ -74,7 +74,7 @@ func (v *volume) tableOf(seg *segment) ([]tableEntry, error) {
 	size := seg.written.Load()
 	entries, err := readTable(f, seg.id, size)
 	if errors.Is(err, errTorn) {
-		entries, _ = walkSegment(io.NewSectionReader(f, 0, size), seg.id, size)
+		entries, _, _ = walkSegment(io.NewSectionReader(f, 0, size), seg.id, size)
 		err = nil
 	}
 	return entries, err

@@ -59,6 +59,7 @@ func (v *volume) fullness() float64 {
 type loaded struct {
 	seg      *segment
 	entries  []tableEntry
+	unsound  []tableEntry      // found by walking, with a body that is not what was written
 	removals map[int][]removal // by index of their entry
 	end      int64             // of the last good record, where there is no table
 	sealed   bool
@@ -68,7 +69,10 @@ type loaded struct {
 
 // recover makes the index from the segments of the directory.
 func (v *volume) recover() error {
-	ids, err := v.listSegments()
+	if err := v.unlinkDoomed(); err != nil {
+		return err
+	}
+	ids, err := listSegments(v.tuning.fs, v.dir)
 	if err != nil {
 		return err
 	}
@@ -114,24 +118,37 @@ func (v *volume) recover() error {
 	return nil
 }
 
-func (v *volume) listSegments() ([]uint64, error) {
-	names, err := v.tuning.fs.list(v.dir)
+// listSegments returns the ids of the segments of a directory, oldest first.
+func listSegments(fs filesystem, dir string) ([]uint64, error) {
+	names, err := fs.list(dir)
 	if err != nil {
-		return nil, fmt.Errorf("disk: list %s: %w", v.dir, err)
+		return nil, fmt.Errorf("disk: list %s: %w", dir, err)
 	}
 	var ids []uint64
 	for _, name := range names {
 		if id, ok := parseSegmentName(name); ok {
 			ids = append(ids, id)
-		} else if strings.HasSuffix(name, doomedSuffix) {
-			// Its readers ended with their process.
-			if err := v.tuning.fs.remove(filepath.Join(v.dir, name)); err != nil {
-				v.log.Warn("disk: segment cannot be unlinked", "segment", name, "err", err)
-			}
 		}
 	}
 	slices.Sort(ids)
 	return ids, nil
+}
+
+// unlinkDoomed removes the segments whose readers ended with their process.
+func (v *volume) unlinkDoomed() error {
+	names, err := v.tuning.fs.list(v.dir)
+	if err != nil {
+		return fmt.Errorf("disk: list %s: %w", v.dir, err)
+	}
+	for _, name := range names {
+		if !strings.HasSuffix(name, doomedSuffix) {
+			continue
+		}
+		if err := v.tuning.fs.remove(filepath.Join(v.dir, name)); err != nil {
+			v.log.Warn("disk: segment cannot be unlinked", "segment", name, "err", err)
+		}
+	}
+	return nil
 }
 
 // loadSegment reads the table of a segment, or finds its records by walking it.
@@ -149,6 +166,10 @@ func loadSegment(fs filesystem, files *openFiles, dir string, id uint64) (l load
 		l.err = fmt.Errorf("disk: size of segment: %w", err)
 		return l
 	}
+	if size > segmentMax {
+		l.err = errTorn
+		return l
+	}
 	seg.size = size
 	seg.written.Store(size)
 	header := make([]byte, unitBytes)
@@ -162,7 +183,7 @@ func loadSegment(fs filesystem, files *openFiles, dir string, id uint64) (l load
 	l.entries, err = readTable(f, id, size)
 	l.sealed = err == nil
 	if !l.sealed {
-		l.entries, l.end = walkSegment(f, id, size)
+		l.entries, l.unsound, l.end = walkSegment(f, id, size)
 		l.torn = l.end < size
 	}
 	l.removals = readRemovals(f, id, l.entries)
@@ -196,8 +217,7 @@ func readRemovals(f file, id uint64, entries []tableEntry) map[int][]removal {
 
 // walkSegment returns the records of a segment without a table, up to the
 // first one that is not whole, and where that is.
-func walkSegment(r io.ReaderAt, id uint64, size int64) ([]tableEntry, int64) {
-	var entries []tableEntry
+func walkSegment(r io.ReaderAt, id uint64, size int64) (sound, unsound []tableEntry, end int64) {
 	off := int64(unitBytes)
 	for off < size {
 		e, ok, whole := walkRecord(r, id, off, size)
@@ -205,11 +225,13 @@ func walkSegment(r io.ReaderAt, id uint64, size int64) ([]tableEntry, int64) {
 			break
 		}
 		if ok {
-			entries = append(entries, e)
+			sound = append(sound, e)
+		} else {
+			unsound = append(unsound, e)
 		}
 		off += int64(e.units()) * unitBytes
 	}
-	return entries, min(off, size)
+	return sound, unsound, min(off, size)
 }
 
 // walkRecord reads the record at off. whole is false where the log ends; ok is
@@ -310,7 +332,7 @@ func (v *volume) admit(l loaded, last bool) {
 		v.mend(seg, l)
 	}
 	v.enlist(seg)
-	v.replay(seg, l)
+	v.stats.indexFull.Add(replayLog(v.index, v.lastID, l))
 }
 
 // reopen makes the last segment the open one again.
@@ -355,21 +377,23 @@ func (v *volume) mend(seg *segment, l loaded) {
 	seg.closeIdle()
 }
 
-// replay applies the records of a segment to the index, in order.
-func (v *volume) replay(seg *segment, l loaded) {
+// replayLog applies the records of a segment to an index, in order, and returns
+// how many found no room. last is the newest segment's id.
+func replayLog(x *diskIndex, last uint64, l loaded) (refused int64) {
 	for i, e := range l.entries {
 		switch e.kind() {
 		case kindObject, kindSlice:
-			if !v.index.put(e.print, e.slot(seg.id)) {
-				v.stats.indexFull.Add(1)
+			if !x.put(e.print, e.slot(l.seg.id)) {
+				refused++
 			}
 		case kindRemoval:
 			for _, r := range l.removals[i] {
-				word := v.index.get(r.print)
-				if word != 0 && v.fullPosition(word.pos()) <= r.position {
-					v.index.remove(r.print)
+				word := x.get(r.print)
+				if word != 0 && fullPosition(last, word.pos()) <= r.position {
+					x.remove(r.print)
 				}
 			}
 		}
 	}
+	return refused
 }

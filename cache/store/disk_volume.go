@@ -202,7 +202,10 @@ func (v *volume) noteRemoval(print uint64, word slotWord) {
 		v.stats.removalsLost.Add(1)
 		return
 	}
-	v.removals = append(v.removals, removal{print, v.fullPosition(word.pos())})
+	v.listMu.RLock()
+	last := v.lastID
+	v.listMu.RUnlock()
+	v.removals = append(v.removals, removal{print, fullPosition(last, word.pos())})
 	if len(v.removals) >= removalsMax {
 		v.appendRemovals()
 	}
@@ -222,11 +225,9 @@ func (v *volume) appendRemovals() {
 	v.removals = nil
 }
 
-// fullPosition completes the position of a slot with the bits it lacks.
-func (v *volume) fullPosition(pos uint64) uint64 {
-	v.listMu.RLock()
-	last := v.lastID
-	v.listMu.RUnlock()
+// fullPosition completes the position of a slot with the bits it lacks; last is
+// the newest segment's id.
+func fullPosition(last, pos uint64) uint64 {
 	id := last - (last-pos>>unitBits)&idMask
 	return id<<unitBits | uint64(unitOf(pos))
 }
