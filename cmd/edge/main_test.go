@@ -38,7 +38,7 @@ func TestScripts(t *testing.T) {
 			return os.Mkdir(filepath.Join(env.WorkDir, "data"), 0o755)
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"until": until, "exitcode": exitCode, "signal": signalAll, "listeners": listeners,
+			"until": until, "exitcode": exitCode, "signal": signalAll, "listeners": listeners, "damage": damage,
 		},
 		RequireUniqueNames: true,
 	})
@@ -111,4 +111,23 @@ func listeners(ts *testscript.TestScript, neg bool, args []string) {
 		}
 	}
 	ts.Setenv("TOKEN", strings.TrimSpace(ts.ReadFile(filepath.Join(args[0], "admin.token"))))
+}
+
+// damage GLOB TEXT changes the first byte of each occurrence of TEXT in the files.
+func damage(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: damage GLOB TEXT")
+	}
+	files, err := filepath.Glob(ts.MkAbs(args[0]))
+	ts.Check(err)
+	found := 0
+	for _, file := range files {
+		content, err := os.ReadFile(file)
+		ts.Check(err)
+		found += strings.Count(string(content), args[1])
+		ts.Check(os.WriteFile(file, []byte(strings.ReplaceAll(string(content), args[1], string(args[1][0]^0x20)+args[1][1:])), 0o600))
+	}
+	if found == 0 {
+		ts.Fatalf("no %q in %v", args[1], files)
+	}
 }
