@@ -12,7 +12,6 @@
 //   - cache/store: keeps bytes in memory and on disk; knows no HTTP
 //   - cache/store/storetest: what every store must do, as tests
 //   - origin: the way back to where content comes from
-//   - pool: endpoints of a service, which are healthy, which to choose
 //   - admin: the operators' side: health, metrics, profiles, the REST API
 //
 // Beside them:
@@ -28,8 +27,8 @@
 //	server -> route, access, cache
 //	access -> route
 //	cache  -> route, cache/store
-//	origin -> route, pool
-//	route, pool, admin, cache/store -> nothing of ours
+//	origin -> route
+//	route, admin, cache/store -> nothing of ours
 //	config -> every room's Config
 //	cmd/edge -> all
 //

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"fmt"
 	"io"
 	"os/exec"
 	"path/filepath"
@@ -147,6 +146,6 @@ func TestRefusedStart(t *testing.T) {
 		}
 	}
 	if n.ready() != 200 {
-		t.Error(fmt.Sprintf("the first node suffered: %s", tail(n.output.String(), 5)))
+		t.Errorf("the first node suffered: %s", tail(n.output.String(), 5))
 	}
 }
