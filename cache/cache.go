@@ -65,6 +65,8 @@ type Stats struct {
 	HitForMiss     atomic.Uint64 // requests not collapsed because of a recent such response
 	ClientsDropped atomic.Uint64 // clients that went away before their response ended
 	GroupsRefused  atomic.Uint64 // responses not stored for having too many groups
+	Sliced         atomic.Uint64 // responses that began to be kept in slices
+	SlicesVoid     atomic.Uint64 // such responses given up because a part was of another representation
 	VariantsReset  atomic.Uint64 // targets whose variants were forgotten for being too many
 	Invalidated    atomic.Uint64 // targets forgotten after an unsafe request (RFC 9111 4.4)
 }

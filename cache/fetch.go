@@ -36,44 +36,82 @@ func (r *Request) clone() *Request {
 	return &c
 }
 
-// join returns the fill for what was not found, and whether it is new; nil when
-// no more may be under way. shared says whether others may take part.
-func (c *Cache) join(r *Request, fd found, shared bool) (f *fill, reader *follower, first bool) {
+// A place is how a request takes part in a fill.
+type place int
+
+const (
+	placeNone  place = iota // no more fills may be under way
+	placeFirst              // the fill was made for it
+	placeNext               // it waits for another's
+	placeAgain              // none: another's has just ended, look again
+)
+
+// join takes part in the fill for what was not found or is to be validated, and
+// starts it where there is none. key is what others join by, part what is wanted
+// of the body (nil: all), shared whether others may take part.
+func (c *Cache) join(r *Request, fd found, key string, part *slice, shared bool) (*fill, *follower, place) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if shared {
-		if f = c.fills[fd.key]; f != nil {
+		if f := c.fills[key]; f != nil {
 			c.stats.Collapsed.Add(1)
-			return f, f.follow(), false
+			return f, f.follow(), placeNext
+		}
+		wanted := key
+		if part != nil && part.of == nil {
+			wanted = fd.key
+		}
+		// A fill is on the list until its response can be found.
+		if stored, ok := c.store.Lookup(c.store.Hasher().Key(wanted)); ok {
+			value := stored.Value()
+			stored.Close()
+			if value != any(fd.resp) && (fd.marker == nil || value != any(fd.marker)) {
+				return nil, nil, placeAgain
+			}
 		}
 	}
 	if c.stats.Fills.Load() >= c.fillsMax || c.background.Err() != nil {
 		c.stats.FillsRefused.Add(1)
-		return nil, nil, false
+		return nil, nil, placeNone
 	}
-	f = &fill{cache: c, request: r.clone(), found: fd, ready: make(chan struct{}), length: -1,
+	f := &fill{cache: c, request: r.clone(), found: fd, slice: part, ready: make(chan struct{}), length: -1,
 		moved: make(chan struct{}), readers: map[*follower]int64{}}
 	f.request.Method = http.MethodGet
 	f.ctx, f.cancel = context.WithCancel(c.background)
 	if shared {
-		f.joined = f.found.key
-		c.fills[f.joined] = f
+		f.joined = key
+		f.keys, c.fills[key] = []string{key}, f
 	}
 	c.stats.Fills.Add(1)
 	c.work.Add(1)
-	reader = f.follow()
+	reader := f.follow()
 	go f.run()
-	return f, reader, true
+	return f, reader, placeFirst
 }
 
 // forget takes a fill off the list that others join from.
 func (c *Cache) forget(f *fill) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, key := range []string{f.joined, f.variant} {
-		if key != "" && c.fills[key] == f {
+	c.unlist(f)
+}
+
+// unlist is forget for whoever holds mu.
+func (c *Cache) unlist(f *fill) {
+	for _, key := range f.keys {
+		if c.fills[key] == f {
 			delete(c.fills, key)
 		}
+	}
+	f.keys = nil
+}
+
+// register lets others join a shared fill under one more key.
+func (c *Cache) register(f *fill, key string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if f.joined != "" && c.fills[key] == nil {
+		f.keys, c.fills[key] = append(f.keys, key), f
 	}
 }
 
@@ -98,6 +136,9 @@ func (f *fill) run() {
 func (f *fill) forward(validators []Field) (*fetched, error) {
 	c := f.cache
 	out := c.outgoing(withEarly(f.ctx, f.addEarly), f.request, false)
+	if f.slice != nil {
+		f.slice.ask(out.Header)
+	}
 	for _, v := range validators {
 		out.Header[textproto.CanonicalMIMEHeaderKey(v.Name)] = []string{v.Value}
 	}
@@ -124,6 +165,10 @@ type fetched struct {
 func (f *fill) judge(resp *fetched) error {
 	c, rt := f.cache, f.request.Route
 	f.fwdStatus = resp.status
+	if f.slice != nil && f.slice.of != nil {
+		f.judgeSlice(resp)
+		return nil
+	}
 	prior := f.found.resp
 	if prior != nil && resp.status == http.StatusNotModified {
 		if confirms(resp.fields, prior) {
@@ -144,7 +189,18 @@ func (f *fill) judge(resp *fetched) error {
 		f.standIn()
 		return nil
 	}
+	if f.slice != nil && resp.status == http.StatusPartialContent {
+		f.judgeFirstSlice(resp)
+		return nil
+	}
+	if f.slice != nil { // the origin answered with the whole
+		f.slice = nil
+		c.register(f, f.found.key)
+	}
 	ok, why := storable(f.asked(), &resp.received, rt, resp.ContentLength)
+	if !ok && why == "too-large" && sliceable(resp) {
+		ok = true
+	}
 	if ok && c.unframed(resp.Response) {
 		ok, why = false, "unframed"
 	}
@@ -154,6 +210,10 @@ func (f *fill) judge(resp *fetched) error {
 	}
 	if !ok {
 		f.passOn(resp, why)
+		return nil
+	}
+	if resp.ContentLength > sliceOver && sliceable(resp) {
+		f.sliceWhole(resp)
 		return nil
 	}
 	f.fillStore(resp)
@@ -186,7 +246,18 @@ func (f *fill) fail(err error) {
 func (f *fill) standIn() {
 	f.cache.stats.StaleOnError.Add(1)
 	f.detail = "stale-if-error"
+	if f.found.resp.sliced {
+		f.again(f.found.resp)
+		return
+	}
 	f.serveStored(f.found.resp)
+}
+
+// again sends everybody back to what is stored, under header p.
+func (f *fill) again(p *response) {
+	f.found.close()
+	f.verdict, f.resp = verdictAgain, p
+	close(f.ready)
 }
 
 // serveStored lets everybody read the body that was found, under header p.
@@ -214,13 +285,17 @@ func (f *fill) freshen(resp *fetched) {
 	}
 	p := merged.settle(f.request.Route)
 	p.fields = without(p.fields, "age")
-	p.trailers = prior.trailers
+	p.trailers, p.sliced, p.total, p.salt = prior.trailers, prior.sliced, prior.total, prior.salt
 	c.stats.Freshened.Add(1)
 	if !f.doomed.Load() {
 		key := c.store.Hasher().Key(f.found.key)
 		if err := c.store.Freshen(key, c.meta(f.request, p, -1)); err != nil && !errors.Is(err, store.ErrNotFound) {
 			c.stats.StoreErrors.Add(1)
 		}
+	}
+	if p.sliced {
+		f.again(p)
+		return
 	}
 	f.serveStored(p)
 }
@@ -232,7 +307,7 @@ func (f *fill) passOn(resp *fetched, why string) {
 	c.stats.Uncacheable.Add(1)
 	if f.joined != "" {
 		c.mu.Lock()
-		c.passed.set(c.store.Hasher().Key(f.found.key).Hash.Lo, time.Now())
+		c.passed.set(c.store.Hasher().Key(f.joined).Hash.Lo, time.Now())
 		c.mu.Unlock()
 	}
 	c.forget(f)
@@ -286,16 +361,25 @@ func (f *fill) fillStore(resp *fetched) {
 	f.mu.Unlock()
 	close(f.ready)
 	err = f.copyBody(resp.Body)
-	_ = resp.Body.Close()
-	if err != nil {
-		c.forget(f)
-		if !errors.Is(err, errAbandoned) {
-			c.stats.Truncated.Add(1)
-		}
-		f.finish(nil, errBroken)
+	_ = resp.Body.Close() // read to its end, or broken
+	trailers := trailersOf(resp.Response)
+	f.end(err, func() store.Meta {
+		whole := *p
+		whole.trailers = trailers
+		return c.meta(f.request, &whole, f.written)
+	}, trailers)
+}
+
+// end ends the body: stored when it is complete, broken for all when it is not.
+func (f *fill) end(err error, meta func() store.Meta, trailers []Field) {
+	if err == nil {
+		f.commit(meta(), trailers)
 		return
 	}
-	f.commit(p, trailersOf(resp.Response))
+	if !errors.Is(err, errAbandoned) {
+		f.cache.stats.Truncated.Add(1)
+	}
+	f.finish(nil, errBroken)
 }
 
 func (f *fill) copyBody(body io.Reader) error {
@@ -328,33 +412,37 @@ func (f *fill) chooseKey(p *response) string {
 	if len(names) == 0 {
 		return f.found.primary // replaces the marker: any request is answered
 	}
+	write := func() {}
 	switch {
 	case marker == nil || !contains(marker.varyBy, names):
-		marker = f.writeMarker(marker, names)
+		marker = mergeMarker(marker, names)
+		write = func() { f.writeMarker(marker) }
+	case f.found.resp == nil && marker.variants >= variantsMax:
+		f.cache.stats.VariantsReset.Add(1)
+		marker = newMarker(marker.varyBy)
+		write = func() { f.writeMarker(marker) }
 	case f.found.resp == nil:
 		marker = f.countVariant(marker)
 	}
-	variant := string(appendVariant([]byte(f.found.primary), f.request.Fields, marker))
-	c := f.cache
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	f.variant, f.varies = variant, marker
-	if f.joined != "" && c.fills[variant] == nil {
-		c.fills[variant] = f
-	}
-	return variant
+	f.variant, f.varies = string(appendVariant([]byte(f.found.primary), f.request.Fields, marker)), marker
+	f.cache.register(f, f.variant) // before anybody can know of it
+	write()
+	return f.variant
 }
 
-// writeMarker stores which fields select among the responses of the target. Its
-// salt is new, so that responses stored under an older marker stay forgotten.
-func (f *fill) writeMarker(old *response, names []string) *response {
+// mergeMarker returns a marker for names beside those of an older one.
+func mergeMarker(old *response, names []string) *response {
 	if old != nil {
 		if merged := mergeNames(old.varyBy, names); len(merged) <= varyNamesMax {
 			names = merged
 		}
 	}
+	return newMarker(names)
+}
+
+// writeMarker stores which fields select among the responses of the target.
+func (f *fill) writeMarker(marker *response) {
 	c := f.cache
-	marker := newMarker(names)
 	meta := c.markerMeta(f.request, marker)
 	writer, err := c.store.Create(c.store.Hasher().Key(f.found.primary), meta)
 	if err == nil {
@@ -366,17 +454,13 @@ func (f *fill) writeMarker(old *response, names []string) *response {
 	if err != nil {
 		c.stats.StoreErrors.Add(1)
 	}
-	return marker
 }
 
 // countVariant notes in the marker that there is one more variant. When there are
-// too many it starts afresh: those that are wanted come back, the rest is gone.
+// too many, the target starts afresh with a new marker: those that are wanted come
+// back, the rest is gone.
 func (f *fill) countVariant(marker *response) *response {
 	c := f.cache
-	if marker.variants >= variantsMax {
-		c.stats.VariantsReset.Add(1)
-		return f.writeMarker(nil, marker.varyBy)
-	}
 	counted := *marker
 	counted.variants++
 	meta := c.markerMeta(f.request, &counted)
@@ -404,24 +488,18 @@ func contains(all, some []string) bool {
 
 // commit makes the complete response visible, unless it was invalidated or the
 // store gave up meanwhile.
-func (f *fill) commit(p *response, trailers []Field) {
+func (f *fill) commit(meta store.Meta, trailers []Field) {
 	c := f.cache
-	if len(trailers) > 0 {
-		q := *p
-		q.trailers = trailers
-		p = &q
-	}
 	f.mu.Lock()
 	f.trailers = trailers
 	keep := !f.overflow && !f.doomed.Load()
 	f.mu.Unlock()
 	if !keep {
-		c.forget(f)
 		f.finish(nil, nil)
 		return
 	}
 	f.mu.Lock()
-	stored, err := f.writer.Commit(c.meta(f.request, p, f.written))
+	stored, err := f.writer.Commit(meta)
 	if err == nil { // in the same breath: a committed Writer cannot be read
 		f.writer, f.stored = nil, stored
 	}

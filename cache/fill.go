@@ -31,6 +31,7 @@ const (
 	verdictFollow verdict = iota + 1 // the body can be read from the fill
 	verdictLive                      // not storable: the first client gets it, the others ask again
 	verdictFailed                    // no response
+	verdictAgain                     // nothing to read here: what is stored now answers
 )
 
 const (
@@ -59,6 +60,8 @@ type fill struct {
 	joined  string   // key that others join by; "" if nobody may
 	variant string   // secondary key and its marker, once the header is known and varies
 	varies  *response
+	slice   *slice   // what is fetched is a part of a body (slices.go)
+	keys    []string // in Cache.fills, guarded by Cache.mu
 	ctx     context.Context
 	cancel  context.CancelFunc
 	doomed  atomic.Bool // invalidated meanwhile: must not be stored
@@ -71,6 +74,7 @@ type fill struct {
 	detail    string
 	announced bool     // trailers were announced
 	fetched   *fetched // with verdictLive
+	sliceKey  string   // of the slice that the body is
 	storing   bool
 	err       error
 
@@ -181,13 +185,9 @@ func (f *fill) letGo() {
 // read reads the body at the follower's position, waiting for bytes that have
 // not arrived. io.EOF after the last byte of a complete body.
 func (r *follower) read(ctx context.Context, p []byte) (int, error) {
-	f := r.fill
 	for {
-		f.mu.RLock()
-		n, err := f.readAt(p, r.off)
-		moved, wait := f.moved, n == 0 && err == nil
-		f.mu.RUnlock()
-		if !wait {
+		n, moved, err := r.fill.tryRead(p, r.off)
+		if n > 0 || err != nil {
 			r.advance(int64(n))
 			return n, err
 		}
@@ -199,6 +199,15 @@ func (r *follower) read(ctx context.Context, p []byte) (int, error) {
 	}
 }
 
+// reader returns the body from the follower's position on.
+func (r *follower) reader(ctx context.Context) io.Reader {
+	return readerFunc(func(p []byte) (int, error) { return r.read(ctx, p) })
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
+
 // advance moves the follower; in overflow the fetch may be waiting for that.
 func (r *follower) advance(n int64) {
 	r.off += n
@@ -208,6 +217,14 @@ func (r *follower) advance(n int64) {
 	if r.fill.overflow {
 		r.fill.signal()
 	}
+}
+
+// tryRead reads what is there at off; nothing and no error: wait for moved.
+func (f *fill) tryRead(p []byte, off int64) (n int, moved chan struct{}, err error) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	n, err = f.readAt(p, off)
+	return n, f.moved, err
 }
 
 // readAt returns what is there at off, 0 and nil where nothing is yet. Called
@@ -305,8 +322,10 @@ func (f *fill) trimTail() {
 	}
 }
 
-// finish ends the body: complete when broken is nil.
+// finish ends the body: complete when broken is nil. Whoever joins does so before,
+// and is counted, or not at all: the body is let go with its last reader.
 func (f *fill) finish(stored *store.Stored, broken error) {
+	f.cache.forget(f)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.done, f.broken = true, broken

@@ -27,6 +27,9 @@ type exchange struct {
 	hr    *http.Request
 	r     *Request
 	conds conditions
+	// filled says why the origin was asked, where what is stored now answers.
+	filled       Fwd
+	filledStatus int
 }
 
 // ServeHTTP answers what Lookup could not: what is on disk, stale, missing or not
@@ -135,15 +138,20 @@ func (x *exchange) serve() {
 		now := time.Now().UnixNano()
 		use, fwd := x.use(fd.resp, now)
 		switch use {
-		case useFresh:
-			x.sendStored(&fd, now)
-			return
 		case useStale:
 			if !x.cache.filling(fd.key) {
 				x.cache.revalidate(x.r, x.cache.find(x.r))
 			}
-			x.sendStored(&fd, now)
-			return
+			fallthrough
+		case useFresh:
+			if !fd.resp.sliced {
+				x.sendStored(&fd, now)
+				return
+			}
+			if !x.sendSliced(&fd, now, "") {
+				return
+			}
+			continue
 		}
 		fd.fwd = fwd
 		if !x.fetch(fd, true) {
@@ -186,11 +194,17 @@ func (x *exchange) miss(fd found) bool {
 		c.stats.HitForMiss.Add(1)
 		x.pass(fd.fwd, "hit-for-miss")
 		return false
-	case x.r.Method == http.MethodHead || x.conds.rangeValue != "" && !startsAtZero(x.conds.rangeValue):
-		if !c.filling(fd.key) {
+	case c.filling(fd.key):
+	case x.r.Method == http.MethodHead:
+		x.pass(fd.fwd, "")
+		return false
+	case x.conds.rangeValue != "" && !wantsAll(x.conds.rangeValue):
+		first, ok := firstByte(x.conds.rangeValue)
+		if !ok || x.conds.repeatedRange || x.conds.authorization || x.noStore() {
 			x.pass(fd.fwd, "")
 			return false
 		}
+		return x.rangeMiss(fd, first)
 	}
 	return x.fetch(fd, !x.conds.authorization && !x.noStore())
 }
@@ -219,40 +233,47 @@ func (c *Cache) filling(key string) bool {
 // revalidate fetches in the background, once for each key.
 func (c *Cache) revalidate(r *Request, fd found) {
 	fd.fwd = FwdStale
-	f, reader, first := c.join(r, fd, true)
-	if f == nil || !first {
+	f, reader, at := c.join(r, fd, fd.key, nil, true)
+	if at != placeFirst {
 		fd.close()
 	}
-	if f == nil {
-		return
-	}
-	if first {
+	if at == placeFirst {
 		c.stats.Background.Add(1)
 		f.abandon() // an answer that cannot be stored is of no use to anybody
 	}
-	reader.leave()
+	if f != nil {
+		reader.leave()
+	}
 }
 
 // fetch takes part in a fill, as its first client or collapsed; true: look again.
 func (x *exchange) fetch(fd found, shared bool) bool {
-	c, ctx := x.cache, x.hr.Context()
-	f, reader, first := c.join(x.r, fd, shared)
+	var part *slice
+	if start, ok := firstByte(x.conds.rangeValue); ok && fd.resp != nil && fd.resp.sliced && !x.conds.repeatedRange {
+		part = &slice{number: start / sliceBytes} // should it have changed, not all of it is wanted
+	}
+	f, reader, at := x.cache.join(x.r, fd, fd.key, part, shared)
+	first := at == placeFirst
 	if !first {
 		fd.close()
 	}
-	if f == nil {
+	switch at {
+	case placeAgain:
+		return true
+	case placeNone:
 		x.pass(fd.fwd, "fills-refused")
 		return false
 	}
 	defer reader.leave()
 	x.r.Outcome = Outcome{Fwd: fd.fwd, Collapsed: !first}
-	if err := f.await(ctx, x.early); err != nil {
-		if first {
-			f.abandon()
-		}
-		panic(http.ErrAbortHandler) // the client has gone
-	}
+	x.await(f, first)
 	switch f.verdict {
+	case verdictAgain:
+		x.filled, x.filledStatus = fd.fwd, f.fwdStatus
+		if f.detail == "" {
+			return true
+		}
+		return x.sendSliced(&found{primary: fd.primary, key: fd.key, resp: f.resp}, time.Now().UnixNano(), f.detail)
 	case verdictFailed:
 		x.failFetch(f.err)
 		return false
@@ -260,6 +281,17 @@ func (x *exchange) fetch(fd found, shared bool) bool {
 		return x.live(f, first)
 	}
 	return x.join(f, reader, first)
+}
+
+// await waits until the fill's response has been judged; it ends the handler when
+// the client goes away first.
+func (x *exchange) await(f *fill, first bool) {
+	if err := f.await(x.hr.Context(), x.early); err != nil {
+		if first {
+			f.abandon()
+		}
+		panic(http.ErrAbortHandler)
+	}
 }
 
 // live answers from a response that may not be stored: it is the first client's.

@@ -9,6 +9,7 @@ package cache
 
 import (
 	"strconv"
+	"strings"
 
 	"edgecdn/cache/store"
 )
@@ -52,16 +53,17 @@ func (h *Hit) answer(conds *conditions, now int64) {
 type answer struct {
 	status       int
 	off, n, size int64 // size of the whole body; -1 while it is unknown
+	parts        *byteRanges
 }
 
-// answer applies the conditions and the range of a request to a response whose
-// body has size bytes, -1 where that is not known yet (no range then).
+// answer applies the conditions and a single range of a request to a response
+// whose body has size bytes, -1 where that is not known yet (no range then).
 func (c *conditions) answer(method string, p *response, size int64) answer {
 	a := answer{status: c.evaluate(p), n: size, size: size}
 	switch {
 	case a.status != p.status || noBody(a.status):
 		a.n = 0
-	case a.status == 200 && c.rangeValue != "" && !c.repeatedRange && size >= 0 && method == "GET" && c.rangeApplies(p):
+	case a.status == 200 && c.ranged(method) && size >= 0 && !c.multipleRanges() && c.rangeApplies(p):
 		off, n, verdict := parseRange(c.rangeValue, size)
 		switch verdict {
 		case rangeOne:
@@ -72,6 +74,32 @@ func (c *conditions) answer(method string, p *response, size int64) answer {
 	}
 	return a
 }
+
+// answerParts is answer for whoever can send several ranges.
+func (c *conditions) answerParts(method string, p *response, size int64) answer {
+	a := c.answer(method, p, size)
+	if a.status != 200 || p.status != 200 || !c.ranged(method) || !c.multipleRanges() || !c.rangeApplies(p) {
+		return a
+	}
+	spans, verdict := parseRanges(c.rangeValue, size)
+	switch {
+	case verdict == rangeUnsatisfiable:
+		a.status, a.n = 416, 0
+	case verdict == rangeOne && len(spans) == 1:
+		a.status, a.off, a.n = 206, spans[0].off, spans[0].n
+	case verdict == rangeOne:
+		contentType, _ := p.field("content-type")
+		a.status, a.parts = 206, newByteRanges(spans, contentType, size)
+		a.n = a.parts.length
+	}
+	return a
+}
+
+func (c *conditions) ranged(method string) bool {
+	return c.rangeValue != "" && !c.repeatedRange && method == "GET"
+}
+
+func (c *conditions) multipleRanges() bool { return strings.IndexByte(c.rangeValue, ',') >= 0 }
 
 // noBody lists the final statuses that never have a body (RFC 9110 6.4.1).
 func noBody(status int) bool { return status == 204 || status == 304 }
@@ -92,14 +120,20 @@ func (c *Cache) appendAnswer(fields []Field, r *Request, p *response, a *answer,
 
 func appendStored(fields []Field, p *response, a *answer) []Field {
 	for _, f := range p.fields {
-		if a.status != 304 || sentWith304(f.Name, p) {
+		switch {
+		case a.status == 304 && !sentWith304(f.Name, p):
+		case a.parts != nil && f.Name == "content-type":
+		default:
 			fields = append(fields, f)
 		}
+	}
+	if a.parts != nil {
+		fields = append(fields, Field{"content-type", "multipart/byteranges; boundary=" + a.parts.boundary})
 	}
 	if a.n >= 0 && !noBody(a.status) {
 		fields = append(fields, Field{"content-length", strconv.FormatInt(a.n, 10)})
 	}
-	if a.status == 206 {
+	if a.status == 206 && a.parts == nil {
 		fields = append(fields, Field{"content-range", contentRange(a.off, a.n, a.size)})
 	}
 	return fields

@@ -64,12 +64,7 @@ func (c *Cache) invalidate(r *Request) {
 	for _, f := range c.fills {
 		if f.found.primary == key {
 			f.doomed.Store(true)
-			if f.joined != "" {
-				delete(c.fills, f.joined)
-			}
-			if f.variant != "" {
-				delete(c.fills, f.variant)
-			}
+			c.unlist(f)
 		}
 	}
 	c.mu.Unlock()

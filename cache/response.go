@@ -20,6 +20,7 @@ const codecVersion = 1
 const (
 	kindResponse = 1 // a response
 	kindVary     = 2 // no body: names the request fields that select the response
+	kindSliced   = 3 // no body: a response whose body is kept in slices
 )
 
 // Flags of an encoded response.
@@ -48,10 +49,15 @@ type response struct {
 
 	etag         string // as sent, W/ included; "" if none
 	lastModified int64  // seconds since 1970; 0 if none
-	// Of a marker: the request fields that select, and what its variants' keys begin with.
+	// Of a vary marker: the request fields that select, and how many variants have
+	// been stored under its salt.
 	varyBy   []string
-	salt     string
-	variants int // stored under this salt so far
+	variants int
+	// sliced: the body of total bytes is kept in slices (slices.go).
+	sliced bool
+	total  int64
+	// salt is part of the keys of a marker's variants, or of a body's slices.
+	salt string
 }
 
 func (p *response) has(flag uint8) bool { return p.flags&flag != 0 }
@@ -84,8 +90,11 @@ func fieldValue(fields []Field, name string) (string, bool) {
 // encode writes the header record of a response or a vary marker.
 func (p *response) encode() []byte {
 	kind := byte(kindResponse)
-	if p.varyBy != nil {
+	switch {
+	case p.varyBy != nil:
 		kind = kindVary
+	case p.sliced:
+		kind = kindSliced
 	}
 	b := append(make([]byte, 0, 512), codecVersion, kind)
 	if kind == kindVary {
@@ -102,7 +111,11 @@ func (p *response) encode() []byte {
 		b = binary.AppendVarint(b, n)
 	}
 	b = appendFields(b, p.fields)
-	return appendFields(b, p.trailers)
+	b = appendFields(b, p.trailers)
+	if p.sliced {
+		b = binary.AppendVarint(appendString(b, p.salt), p.total)
+	}
+	return b
 }
 
 func appendFields(b []byte, fields []Field) []byte {
@@ -132,13 +145,16 @@ func decode(b []byte) (*response, error) {
 		for range d.count() {
 			p.varyBy = append(p.varyBy, d.string())
 		}
-	case kind == kindResponse:
+	case kind == kindResponse || kind == kindSliced:
 		p.flags = d.byte()
 		p.status = int(d.varint())
 		p.ageZero, p.freshUntil = d.varint(), d.varint()
 		p.staleWhileRevalidate, p.staleIfError = d.varint(), d.varint()
 		p.fields = d.fields()
 		p.trailers = d.fields()
+		if kind == kindSliced {
+			p.sliced, p.salt, p.total = true, d.string(), d.varint()
+		}
 	default:
 		d.err = errEncoding
 	}

@@ -22,6 +22,7 @@ func TestResponseRoundTrip(t *testing.T) {
 		"response": sample(),
 		"marker":   newMarker([]string{"accept", "accept-language"}),
 		"empty":    {status: 404},
+		"sliced":   {status: 200, sliced: true, total: 1 << 40, salt: "12345678"},
 	} {
 		got, err := decode(want.encode())
 		if err != nil {
@@ -55,6 +56,7 @@ func TestDecodeRefusesDamage(t *testing.T) {
 func FuzzDecode(f *testing.F) {
 	f.Add(sample().encode())
 	f.Add(newMarker([]string{"accept"}).encode())
+	f.Add((&response{status: 200, sliced: true, total: 5, salt: "s"}).encode())
 	f.Fuzz(func(t *testing.T, b []byte) {
 		p, err := decode(b)
 		if err != nil {

@@ -13,22 +13,41 @@ import (
 	"time"
 )
 
-// sendStored answers from a stored response and gives it back.
+// sendStored answers from a stored response whose body is in one piece, and gives
+// it back.
 func (x *exchange) sendStored(fd *found, now int64) {
 	defer fd.close()
-	size := fd.stored.Meta().Length
-	a := x.conds.answer(x.r.Method, fd.resp, size)
+	a := x.conds.answerParts(x.r.Method, fd.resp, fd.stored.Meta().Length)
 	x.r.Outcome = Outcome{Hit: true, HasTTL: true, TTL: fd.resp.ttl(now), Tier: fd.stored.Tier()}
 	x.writeAnswer(fd.resp, &a, now, len(fd.resp.trailers) > 0)
-	if a.n == 0 || x.r.Method == http.MethodHead {
+	whole := fd.stored.Bytes()
+	x.sendParts(&a, func(off, n int64) {
+		if whole != nil {
+			x.writeAll(whole[off : off+n])
+		} else {
+			x.copyFrom(io.NewSectionReader(fd.stored, off, n))
+		}
+	})
+	if a.status == 200 && x.r.Method != http.MethodHead {
+		x.writeTrailers(fd.resp.trailers)
+	}
+}
+
+// sendParts sends the body of an answer, part by part.
+func (x *exchange) sendParts(a *answer, send func(off, n int64)) {
+	if x.r.Method == http.MethodHead || a.n == 0 {
 		return
 	}
-	if body := fd.stored.Bytes(); body != nil {
-		x.writeAll(body[a.off : a.off+a.n])
-	} else {
-		x.copyFrom(io.NewSectionReader(fd.stored, a.off, a.n))
+	if a.parts == nil {
+		send(a.off, a.n)
+		return
 	}
-	x.writeTrailers(fd.resp.trailers)
+	for i, head := range a.parts.heads {
+		x.writeAll([]byte(head))
+		if i < len(a.parts.spans) {
+			send(a.parts.spans[i].off, a.parts.spans[i].n)
+		}
+	}
 }
 
 // sendFollowed answers from a fill, as fast as it grows.
@@ -38,7 +57,7 @@ func (x *exchange) sendFollowed(f *fill, reader *follower, a *answer, now int64)
 		return
 	}
 	reader.advance(a.off)
-	var body io.Reader = readerFunc(func(p []byte) (int, error) { return reader.read(x.hr.Context(), p) })
+	body := reader.reader(x.hr.Context())
 	if a.n >= 0 {
 		body = io.LimitReader(body, a.n)
 	}
@@ -47,10 +66,6 @@ func (x *exchange) sendFollowed(f *fill, reader *follower, a *answer, now int64)
 		x.writeTrailers(f.endTrailers())
 	}
 }
-
-type readerFunc func([]byte) (int, error)
-
-func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
 // writeAnswer writes status and fields of a stored response. A body that
 // trailers follow is sent without a length over HTTP/1, which needs chunks for them.

@@ -42,9 +42,13 @@ func varyNames(fields []Field) (names []string, ok bool) {
 // salt is part of the secondary keys: removing a marker forgets all variants, and
 // a later marker does not bring them back.
 func newMarker(names []string) *response {
+	return &response{varyBy: names, salt: newSalt(), variants: 1}
+}
+
+func newSalt() string {
 	salt := make([]byte, 8)
 	_, _ = rand.Read(salt) // never fails
-	return &response{varyBy: names, salt: string(salt), variants: 1}
+	return string(salt)
 }
 
 // appendVariant appends what makes a primary key a secondary one: the marker's
