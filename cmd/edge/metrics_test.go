@@ -30,7 +30,7 @@ import (
 	"edgecdn/server"
 )
 
-// startNode runs a node over an origin in this process and returns it when it serves.
+// startNode runs a node over an origin by flags alone.
 func startNode(t *testing.T, origin http.HandlerFunc) (n *node, data string) {
 	t.Helper()
 	behind := httptest.NewServer(origin)
@@ -41,10 +41,16 @@ func startNode(t *testing.T, origin http.HandlerFunc) (n *node, data string) {
 		t.Fatal(err)
 	}
 	cfg.Server.AccessLog.Format = "off"
-	n = &node{level: new(slog.LevelVar), log: slog.New(slog.DiscardHandler)}
+	return startServing(t, cfg, ""), data
+}
+
+// startServing runs a node in this process and returns it when it serves.
+func startServing(t *testing.T, cfg *config.Config, file string) *node {
+	t.Helper()
+	n := &node{level: new(slog.LevelVar), log: slog.New(slog.DiscardHandler)}
 	ctx, cancel := context.WithCancel(t.Context())
 	ran := make(chan error, 1)
-	go func() { ran <- n.serve(ctx, cfg, "", nil) }()
+	go func() { ran <- n.serve(ctx, cfg, file, nil) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-ran; err != nil {
@@ -61,7 +67,7 @@ func startNode(t *testing.T, origin http.HandlerFunc) (n *node, data string) {
 			t.Fatalf("the node ended: %v", err)
 		}
 	}
-	return n, data
+	return n
 }
 
 // metric is a metric's type and label names, le excepted.

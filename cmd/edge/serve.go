@@ -161,18 +161,24 @@ func (n *node) announce(cfg *config.Config) {
 		}
 	}
 	n.log.Info("serving", attrs...)
-	if !isTerminal(os.Stderr) {
-		return
+	if isTerminal(os.Stderr) {
+		fmt.Fprint(os.Stderr, hints(cfg.Data, http, https, n.admin.Addr() != ""))
 	}
-	var try strings.Builder
+}
+
+// hints says what to try with a node that has just started.
+func hints(data string, http, https []string, admin bool) string {
+	var b strings.Builder
+	b.WriteString("\nTry:\n\n")
 	for _, addr := range http {
-		fmt.Fprintf(&try, "  edge get --repeat 2 http://%s/\n", reachable(addr))
+		fmt.Fprintf(&b, "  edge get --repeat 2 http://%s/\n", reachable(addr))
 	}
 	for _, addr := range https {
-		fmt.Fprintf(&try, "  edge get --repeat 2 --http3 --data %s https://%s/\n", cfg.Data, reachable(addr))
+		fmt.Fprintf(&b, "  edge get --repeat 2 --http3 --data %s https://%s/\n", data, reachable(addr))
 	}
-	if n.admin.Addr() != "" {
-		fmt.Fprintf(&try, "  edge status --data %s\n", cfg.Data)
+	if admin {
+		fmt.Fprintf(&b, "  edge status --data %s\n", data)
 	}
-	fmt.Fprintf(os.Stderr, "\nTry:\n\n%s\nCtrl-C stops.\n\n", &try)
+	b.WriteString("\nCtrl-C stops.\n\n")
+	return b.String()
 }
