@@ -37,6 +37,8 @@ func (emit emitter) cache(s *cache.Stats) {
 		{"edge_cache_uncacheable_total", "Fetched responses that may not be stored.", &s.Uncacheable},
 		{"edge_cache_hit_for_miss_total", "Requests not collapsed because the last response for them could not be stored.", &s.HitForMiss},
 		{"edge_cache_groups_refused_total", "Responses not stored for having too many groups.", &s.GroupsRefused},
+		{"edge_cache_sliced_total", "Responses that began to be kept in slices.", &s.Sliced},
+		{"edge_cache_slices_void_total", "Responses in slices given up because a part was of another representation.", &s.SlicesVoid},
 		{"edge_cache_variants_reset_total", "Targets whose variants were forgotten for being too many.", &s.VariantsReset},
 		{"edge_cache_invalidated_total", "Targets forgotten after an unsafe request (RFC 9111 4.4).", &s.Invalidated},
 		{"edge_cache_clients_gone_total", "Clients that went away before their response ended.", &s.ClientsDropped},
