@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"net/http/httptest"
 	"os"
 	"os/exec"
@@ -14,13 +15,26 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"go.uber.org/goleak"
 
 	"edgecdn/cmd/origin/script"
 )
 
 // The test binary is the program as well when a script calls it edge.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"edge": main})
+	testscript.Main(leakChecked{m}, map[string]func(){"edge": main})
+}
+
+// leakChecked fails where goroutines are left after the tests.
+type leakChecked struct{ *testing.M }
+
+func (m leakChecked) Run() int {
+	code := m.M.Run()
+	if err := goleak.Find(); err != nil && code == 0 {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	return code
 }
 
 // Scripts use the program as people do. Beside the usual commands they have
