@@ -12,6 +12,7 @@ import (
 	"net/http/pprof"
 	"net/netip"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -145,6 +146,9 @@ func (s *Server) Listen() error {
 		return nil
 	}
 	ln, err := net.Listen("tcp", s.cfg.Listen)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("admin: something already listens on %s: stop it, or choose another address with admin.listen or --admin: %w", s.cfg.Listen, err)
+	}
 	if err != nil {
 		return fmt.Errorf("admin: %w", err)
 	}

@@ -407,6 +407,21 @@ func TestConnectionsAreBounded(t *testing.T) {
 	}
 }
 
+func TestListenWhereAnotherDoes(t *testing.T) {
+	first, _, _ := newTestServer(t, &node{})
+	if err := first.Listen(); err != nil {
+		t.Fatal(err)
+	}
+	defer first.listener.Close()
+	second, err := New(Config{Listen: first.Addr()}, (&node{}).sources(t.TempDir()), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := second.Listen(); err == nil || !strings.Contains(err.Error(), "choose another address") || !strings.Contains(err.Error(), first.Addr()) {
+		t.Errorf("error %v", err)
+	}
+}
+
 func TestOff(t *testing.T) {
 	data := t.TempDir()
 	s, err := New(Config{Listen: "off"}, (&node{}).sources(data), slog.New(slog.DiscardHandler))
