@@ -86,6 +86,7 @@ func (n *node) open(cfg *config.Config) (err error) {
 		Origin:   n.origin,
 		Direct:   origin.WithTarget,
 		Unframed: origin.Delimited,
+		Match:    n.match,
 		Log:      n.log,
 	})
 	n.server, err = server.New(cfg.Server, server.Seam{
