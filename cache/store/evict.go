@@ -3,37 +3,38 @@ package store
 import "math"
 
 // Which object is worth the least: one that will not be asked for again soon
-// and that takes much room. The time to the next request is guessed from the
-// time between the past ones, and room counts by its square root, so that many
-// small objects win over one large object that is asked for as often as each.
-// All times are in requests served, not in seconds.
+// and that takes much room. The time to the next request is guessed from how
+// often it was asked for since we know it, the sketch's memory of the time
+// before it came included, so that newcomers and residents are judged alike.
+// Room counts by its square root: many small objects win over one large object
+// that is asked for as often as each of them, but not over one that is asked
+// for as often as all. All times are in requests served, not in seconds.
 const (
 	samples     = 16 // residents looked at for one eviction
-	idleGaps    = 4  // an object idle for longer has likely died
 	sampleTries = 4 * samples
+	idleGaps    = 4 // an object idle for longer has likely died
+	// forgetWindows: what is older than so many windows of the sketch counts half.
+	forgetWindows = 4
+	// probationShare is the part of the budget that probation may fill before its
+	// oldest object has to compete: 1/32.
+	probationShare = 32
 )
 
-// worth of an object that is asked for once in gap requests.
-func worth(gap float64, cost int64) float64 {
-	return 1 / (max(gap, 1) * math.Sqrt(float64(cost)))
-}
-
-// gap of a resident: the mean of its past, or how long it has been idle when
-// that is much more.
-func (b *body) gap(now int64) float64 {
-	last := max(b.last.Load(), b.born)
-	mean := float64(last-b.born) / float64(max(b.hits.Load(), 1))
-	if idle := float64(now - last); idle > idleGaps*mean {
+// gap returns how many requests pass between two for b.
+func (p *policy) gap(b *body, now int64) float64 {
+	if now-b.since > forgetWindows*p.sketch.window {
+		b.since += (now - b.since) / 2
+		b.before -= (b.before + float64(b.hits.Load())) / 2
+	}
+	mean := float64(now-b.since) / (b.before + float64(b.hits.Load()))
+	if idle := float64(now - max(b.last.Load(), b.born)); idle > idleGaps*mean {
 		return idle
 	}
-	return mean
+	return max(mean, 1)
 }
 
-// newcomerWorth judges an object at the end of probation, whose own past is
-// short: the sketch remembers those before it under the same key.
-func (p *policy) newcomerWorth(b *body) float64 {
-	frequency := max(p.sketch.estimate(b.hash.Lo), 1)
-	return worth(float64(p.sketch.window)/float64(frequency), b.cost)
+func (p *policy) worth(b *body, now int64) float64 {
+	return 1 / (p.gap(b, now) * math.Sqrt(float64(max(b.cost, 1))))
 }
 
 // evict chooses an object, forgets it and returns it; nil when all are in use.
@@ -42,14 +43,14 @@ func (p *policy) evict(now, budget int64) *body {
 	defer p.mu.Unlock()
 	share := budget / probationShare
 	p.settle(share, budget-share)
-	victim, least := p.leastWorthy(now)
+	victim := p.leastWorthy(now)
 	if p.probationBytes > share || victim == nil {
-		if b := p.candidate(); b != nil {
-			if victim == nil || p.newcomerWorth(b) <= least {
-				victim = b
-			} else {
-				p.promote(b)
-			}
+		switch b := p.candidate(); {
+		case b == nil:
+		case victim == nil || p.worth(b, now) <= p.worth(victim, now):
+			victim = b
+		default:
+			p.promote(b)
 		}
 	}
 	if victim != nil {
@@ -59,13 +60,14 @@ func (p *policy) evict(now, budget int64) *body {
 	return victim
 }
 
-// settle moves objects out of probation while the main part has room for them:
-// nobody has to compete before the budget is used. A few at a time, so that no
-// one waits long.
+// settle moves objects out of probation unjudged while the main part is far from
+// full: at the start there is nobody to compete with. It stops short of full, as
+// what slips in later unjudged crowds out what was judged. A few at a time, so
+// that no one waits long.
 func (p *policy) settle(share, room int64) {
 	for range 4 * samples {
 		b := p.oldest
-		if b == nil || p.probationBytes-b.cost < share || p.mainBytes+b.cost > room {
+		if b == nil || p.probationBytes-b.cost < share || p.mainBytes+b.cost > room/4*3 {
 			return
 		}
 		p.promote(b)
@@ -86,24 +88,25 @@ func (p *policy) candidate() *body {
 }
 
 // leastWorthy samples the main part; nil when it is empty or all in use.
-func (p *policy) leastWorthy(now int64) (victim *body, least float64) {
+func (p *policy) leastWorthy(now int64) (victim *body) {
 	if len(p.main) == 0 {
-		return nil, 0
+		return nil
 	}
+	var least float64
 	seen := 0
 	for range sampleTries {
 		b := p.main[p.rng.IntN(len(p.main))]
 		if b.pinned() {
 			continue
 		}
-		if w := worth(b.gap(now), b.cost); victim == nil || w < least {
+		if w := p.worth(b, now); victim == nil || w < least {
 			victim, least = b, w
 		}
 		if seen++; seen == samples {
 			break
 		}
 	}
-	return victim, least
+	return victim
 }
 
 // pinned says whether someone is reading the body: evicting it would free

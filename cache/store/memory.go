@@ -56,8 +56,9 @@ type Memory struct {
 	stats memoryCounters
 }
 
-// Bounds of the queues to the owner.
+// Bounds of the queues to the owner, and the sketch's part of the budget.
 const (
+	sketchShare = 256
 	opsMax      = 8192
 	accessesMax = shards
 )
@@ -69,7 +70,7 @@ func NewMemory(cfg MemoryConfig, prepare func(*Meta) (any, int64, error), log *s
 	ops := make(chan op, opsMax)
 	m := &Memory{
 		index:    newIndex(),
-		policy:   newPolicy(int64(cfg.Bytes)/1024, rand.Uint64(), ops),
+		policy:   newPolicy(int64(cfg.Bytes)/sketchShare, rand.Uint64(), ops),
 		slabs:    newSlabs(),
 		prepare:  prepare,
 		log:      log,
@@ -134,7 +135,7 @@ func (m *Memory) sample(s *shard, key uint64) {
 // requested records a request that found nothing and began a fill.
 func (m *Memory) requested(h Hash) {
 	m.tick(m.index.shard(h))
-	m.policy.request(h.Lo)
+	m.policy.request(h.Lo, m.clock.Load())
 }
 
 // Open implements Store.

@@ -27,7 +27,9 @@ type body struct {
 
 	pos        int
 	prev, next *body
-	born       int64
+	born       int64   // the clock when it came
+	since      int64   // the clock from which requests are counted
+	before     float64 // requests from then until it came
 	cost       int64
 }
 

@@ -38,10 +38,6 @@ type op struct {
 	remove bool
 }
 
-// probationShare is the part of the budget that probation may fill before its
-// oldest object has to compete: 1/32.
-const probationShare = 32
-
 func newPolicy(sketchBytes int64, seed uint64, feed chan<- op) *policy {
 	return &policy{sketch: newSketch(sketchBytes), rng: rand.New(rand.NewPCG(seed, seed)), feed: feed}
 }
@@ -54,6 +50,7 @@ func (p *policy) add(b *body, cost, now int64) {
 		return
 	}
 	b.cost, b.born, b.place = cost, now, placeProbation
+	b.since, b.before = p.sketch.since, float64(max(p.sketch.estimate(b.hash.Lo), 1))
 	b.prev = p.newest
 	if p.newest != nil {
 		p.newest.next = b
@@ -101,19 +98,19 @@ func (p *policy) recharge(b *body, by int64) {
 }
 
 // request counts a request in the sketch and returns the estimate.
-func (p *policy) request(key uint64) int64 {
+func (p *policy) request(key uint64, now int64) int64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.sketch.add(key)
+	p.sketch.add(key, now)
 	return p.sketch.estimate(key)
 }
 
 // requests counts several.
-func (p *policy) requests(keys []uint64) {
+func (p *policy) requests(keys []uint64, now int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, key := range keys {
-		p.sketch.add(key)
+		p.sketch.add(key, now)
 	}
 }
 

@@ -105,7 +105,7 @@ func (o *owner) access(s *shard) {
 		o.batch[i] = s.samples[i].Load()
 		o.cache.Get(o.bytes(Hash{Lo: o.batch[i]}))
 	}
-	o.m.policy.requests(o.batch[:])
+	o.m.policy.requests(o.batch[:], o.m.clock.Load())
 }
 
 // evict drops whom ristretto has given up, if it is still in the main part.

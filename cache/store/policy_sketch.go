@@ -8,10 +8,14 @@ type sketch struct {
 	table  []uint64 // 16 counters each
 	window int64    // increments between two halvings
 	added  int64
+	since  int64 // the clock when what the counters hold began, on average
 }
 
+// sketchBytesMin gives small tiers a memory of some thousands of keys.
+const sketchBytesMin = 64 << 10
+
 func newSketch(bytes int64) *sketch {
-	words := max(64, bytes/8)
+	words := max(sketchBytesMin, bytes) / 8
 	words = 1 << (bits.Len64(uint64(words)) - 1)
 	return &sketch{table: make([]uint64, words), window: 8 * words}
 }
@@ -24,8 +28,8 @@ func (s *sketch) at(key uint64, row int) (word *uint64, shift uint) {
 	return &s.table[h&uint64(len(s.table)-1)], uint(h>>58) & 15 * 4
 }
 
-// add counts one request for key.
-func (s *sketch) add(key uint64) {
+// add counts one request for key at a time of the clock.
+func (s *sketch) add(key uint64, now int64) {
 	for row := range 4 {
 		word, shift := s.at(key, row)
 		if *word>>shift&15 < 15 {
@@ -33,15 +37,16 @@ func (s *sketch) add(key uint64) {
 		}
 	}
 	if s.added++; s.added >= s.window {
-		s.halve()
+		s.halve(now)
 	}
 }
 
-func (s *sketch) halve() {
+func (s *sketch) halve(now int64) {
 	for i := range s.table {
 		s.table[i] = s.table[i] >> 1 & 0x7777777777777777
 	}
 	s.added /= 2
+	s.since = now - (now-s.since)/2
 }
 
 // estimate returns how often key was counted, 15 at most, too high at times.

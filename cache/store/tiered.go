@@ -99,7 +99,7 @@ func (t *Tiered) Open(key Key) (*Stored, error) {
 	if err != nil {
 		return nil, err
 	}
-	again := t.memory.policy.request(key.Hash.Lo) > 1
+	again := t.memory.policy.request(key.Hash.Lo, t.memory.clock.Load()) > 1
 	if again && s.meta.Length <= BodyMax {
 		if promoted := t.promote(key, s, version); promoted != nil {
 			s.Close()
