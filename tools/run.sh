@@ -9,7 +9,7 @@ ADMIN=${ADMIN:-127.0.0.1:8081} DATA=${DATA:-./data}
 
 pids=()
 stop() {
-	trap '' INT TERM
+	trap '' INT TERM HUP
 	for pid in "${pids[@]}"; do kill -TERM "$pid" 2>/dev/null; done
 	wait
 	exit "$1"
@@ -19,7 +19,7 @@ fail() { # message, log file
 	[ -z "${2:-}" ] || { echo "run: the end of $2:" >&2; tail -n 20 "$2" >&2; }
 	stop 1
 }
-trap 'echo; echo "Stopping."; stop 0' INT TERM
+trap 'echo; echo "Stopping."; stop 0' INT TERM HUP
 
 for entry in "ORIGIN $ORIGIN" "HTTP $HTTP" "HTTPS $HTTPS" "ADMIN $ADMIN"; do
 	read -r name address <<<"$entry"

@@ -51,7 +51,7 @@ Examples:
 
   edge get --repeat 2 http://127.0.0.1:8080/         # a miss, then a hit
   edge get --http3 https://127.0.0.1:8443/           # over QUIC
-  edge get --http2 -H 'Range: bytes=0-99' https://127.0.0.1:8443/style.css
+  edge get --http2 -H 'Range: bytes=0-99' https://127.0.0.1:8443/video/1MB.bin
   edge get --http3 --resolve www.example.com:443:192.0.2.7 https://www.example.com/
   edge get -o page.html http://127.0.0.1:8080/
 
