@@ -51,7 +51,7 @@ func (s *stage) measure(ctx context.Context, t topic) (*result, error) {
 		Topic: t.name, Title: t.title,
 		Text:    fmt.Sprintf("%s %d distinct URLs of each size. Server CPU (user and system) in µs a request, median of %d rounds of %v in turns; ratio below 1: the edge costs less.", t.text, distinctURLs, s.rounds, s.duration),
 		Date:    time.Now().UTC().Format(time.DateOnly),
-		Command: "go run ./bench " + strings.Join(os.Args[1:], " "),
+		Command: fmt.Sprintf("go run ./bench -topics %s -rounds %d -duration %v", t.name, s.rounds, s.duration),
 		Machine: machine(), Versions: s.versions,
 		Columns: []string{"body", "edge", t.other.name, "ratio", "edge, requests/s", t.other.name + ", requests/s"},
 		Samples: map[string][]sample{},
