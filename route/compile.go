@@ -23,6 +23,7 @@ func (h Host) WithDefaults() Host {
 	fill(&c.StaleIfError, 0)
 	fill(&c.RequestDirectives, false)
 	c.MaxBytes = cmp.Or(c.MaxBytes, maxBytesDefault)
+	c.Compress.fillDefaults()
 	h.Redirects = slices.Clone(h.Redirects)
 	for i := range h.Redirects {
 		h.Redirects[i].Status = cmp.Or(h.Redirects[i].Status, redirectStatusDefault)
@@ -129,6 +130,7 @@ func mergeCache(host, path *Cache) Cache {
 	if out.MaxBytes == 0 {
 		out.MaxBytes = host.MaxBytes
 	}
+	out.Compress.inherit(&host.Compress)
 	return out
 }
 
@@ -190,6 +192,7 @@ func compilePolicy(p *Policy) *Route {
 		query:                compileQuery(&c.Key.Query),
 		allow:                defaultMethods,
 	}
+	r.compileCompress(&c.Compress)
 	r.Key.Headers = lower(c.Key.Headers)
 	r.Key.Cookies = slices.Compact(slices.Sorted(slices.Values(c.Key.Cookies)))
 	if w := p.Rewrite; w != nil && *w != (Rewrite{}) {

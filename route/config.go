@@ -103,6 +103,25 @@ type Cache struct {
 	// RequestDirectives honours no-cache, max-age and the like in requests,
 	// which lets any client go to the origin. Default false, as CDNs do.
 	RequestDirectives *bool `yaml:"request_directives"`
+	// Compress says what is encoded at the edge for clients that accept it.
+	Compress Compress `yaml:"compress"`
+}
+
+// Compress says which stored responses the edge encodes itself (RFC 9110 8.4):
+// those that come from the origin without Content-Encoding and without
+// no-transform. It is done once for each of them, in the background; until it is
+// done they are sent as they are.
+type Compress struct {
+	// Codings to make: br, zstd and gzip. A client gets the one that it likes
+	// best, of equals the first of br, zstd, gzip. An empty list that is present
+	// makes none. Default [br, zstd, gzip].
+	Codings []string `yaml:"codings"`
+	// Types are the media types ("text/*", "image/svg+xml") that are encoded. What
+	// the default leaves out gains little or comes encoded.
+	Types []string `yaml:"types"`
+	// MinBytes that a body must have to be encoded; those over 8MiB are not.
+	// Default 1KiB.
+	MinBytes *unit.Bytes `yaml:"min_bytes"`
 }
 
 // Freshness is a rule for the lifetime of responses.

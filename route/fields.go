@@ -122,6 +122,7 @@ func validateCache(at string, c *Cache, r reporter) {
 		r.add(at+".stale_if_error", "%v is impossible: write a duration from 0s to 87600h", *d)
 	}
 	validateKey(at+".key", &c.Key, r)
+	validateCompress(at+".compress", &c.Compress, r)
 }
 
 func validateFreshness(at string, f *Freshness, r reporter) {
@@ -130,12 +131,7 @@ func validateFreshness(at string, f *Freshness, r reporter) {
 			r.add(fmt.Sprintf("%s.status[%d]", at, k), "%q is not a status from 200 to 599 or a class such as 4xx", status)
 		}
 	}
-	for k, mediaType := range f.Types {
-		major, minor, _ := strings.Cut(mediaType, "/")
-		if !token(major) || strings.Contains(major, "*") || minor != "*" && !token(minor) {
-			r.add(fmt.Sprintf("%s.types[%d]", at, k), "%q is not a media type: write one such as text/css or image/*, without parameters", mediaType)
-		}
-	}
+	validateTypes(at, f.Types, r)
 	if f.Lifetime < 0 || f.Lifetime > lifetimeMax {
 		r.add(at+".lifetime", "%v is impossible: write a duration from 0s (not stored) to 87600h", f.Lifetime)
 	}

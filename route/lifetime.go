@@ -30,9 +30,7 @@ func compileLifetimes(rules []Freshness) []lifetime {
 				l.codes = append(l.codes, code)
 			}
 		}
-		for _, mediaType := range rule.Types {
-			l.types = append(l.types, strings.ToLower(strings.TrimSuffix(mediaType, "*")))
-		}
+		l.types = compileTypes(rule.Types)
 		out = append(out, l)
 	}
 	return out
@@ -52,7 +50,7 @@ func parseStatus(text string) (code, class int, ok bool) {
 // response says itself. ok is false where no rule matches.
 func (r *Route) Lifetime(status int, contentType string) (d time.Duration, force, ok bool) {
 	for i := range r.lifetimes {
-		if l := &r.lifetimes[i]; l.hasStatus(status) && l.hasType(contentType) {
+		if l := &r.lifetimes[i]; l.hasStatus(status) && (len(l.types) == 0 || hasType(l.types, contentType)) {
 			return l.value, l.force, true
 		}
 	}
@@ -69,13 +67,10 @@ func (l *lifetime) hasStatus(status int) bool {
 }
 
 // hasType compares media types without parameters and case (RFC 9110 8.3.1).
-func (l *lifetime) hasType(contentType string) bool {
-	if len(l.types) == 0 {
-		return true
-	}
+func hasType(types []string, contentType string) bool {
 	mediaType, _, _ := strings.Cut(contentType, ";")
 	mediaType = strings.Trim(mediaType, " \t")
-	for _, want := range l.types {
+	for _, want := range types {
 		if strings.HasSuffix(want, "/") {
 			if len(mediaType) > len(want) && strings.EqualFold(mediaType[:len(want)], want) {
 				return true

@@ -41,11 +41,16 @@ type Route struct {
 	StaleIfError         time.Duration
 	MaxBytes             int64
 	RequestDirectives    bool
+	// Codings that the edge makes, bit i for Codings[i]; see Compressible.
+	Codings          uint8
+	CompressBytesMin int64 // bodies under it are not encoded
 
 	redirects []redirect
 	lifetimes []lifetime
 	query     query
 	allow     string
+
+	compressTypes []string
 }
 
 // defaultMethods is what Allow fields say where no methods are configured.

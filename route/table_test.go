@@ -169,6 +169,7 @@ func TestInheritance(t *testing.T) {
 				Cookies: []string{"b", "A", "b"}},
 			Freshness:            []Freshness{{Lifetime: time.Minute}},
 			StaleWhileRevalidate: pointer(time.Second), StaleIfError: pointer(time.Hour), MaxBytes: unit.MiB,
+			Compress: Compress{Codings: []string{"zstd", "br"}, Types: []string{"Text/*"}, MinBytes: pointer(5 * unit.KiB)},
 		},
 	}}
 	host.Routes = []Path{
@@ -180,6 +181,7 @@ func TestInheritance(t *testing.T) {
 				Bypass: pointer(true), Key: Key{Query: Query{Allow: &[]string{}, Deny: []string{}, Sort: pointer(false)}, Headers: []string{}, Cookies: []string{}, Host: pointer(false)},
 				Freshness: []Freshness{}, StaleWhileRevalidate: pointer(time.Duration(0)), StaleIfError: pointer(time.Duration(0)),
 				MaxBytes: unit.GiB, RequestDirectives: pointer(true),
+				Compress: Compress{Codings: []string{}, MinBytes: pointer(unit.Bytes(0))},
 			},
 		}},
 	}
@@ -191,6 +193,7 @@ func TestInheritance(t *testing.T) {
 		Key: Key{Query: Query{Deny: []string{"utm_*"}, Sort: pointer(true)}, Headers: []string{"accept-language", "x-tenant"},
 			Cookies: []string{"A", "b"}, Host: pointer(true)},
 		Freshness: []Freshness{{Status: []string{"200"}, Lifetime: time.Minute}}, StaleWhileRevalidate: time.Second, StaleIfError: time.Hour, MaxBytes: 1 << 20,
+		Codings: 1<<0 | 1<<2, CompressBytesMin: 5 << 10,
 	}
 	options := []cmp.Option{cmpopts.IgnoreUnexported(Route{}), cmpopts.EquateEmpty()}
 	own, _ := table.Match("h", "/")
@@ -218,6 +221,9 @@ func TestInheritance(t *testing.T) {
 	if got := string(changed.AppendQuery(nil, "a=1")); got != "" {
 		t.Errorf("own query rules: %q", got)
 	}
+	if !same.Compressible("TEXT/css; charset=utf-8") || same.Compressible("image/svg+xml") || changed.Compressible("text/css") {
+		t.Error("rules for compression are not inherited and replaced")
+	}
 	if _, _, ok := changed.Lifetime(200, ""); ok {
 		t.Error("an empty list of freshness rules does not replace the host's")
 	}
@@ -228,12 +234,19 @@ func TestDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := &Route{Host: "*", Pattern: "/*", Origin: "web", Key: Key{Host: pointer(true), Query: Query{Sort: pointer(false)}}, MaxBytes: 1 << 30}
+	want := &Route{Host: "*", Pattern: "/*", Origin: "web", Key: Key{Host: pointer(true), Query: Query{Sort: pointer(false)}}, MaxBytes: 1 << 30,
+		Codings: 7, CompressBytesMin: 1 << 10}
 	if diff := cmp.Diff(want, r, cmpopts.IgnoreUnexported(Route{}), cmpopts.EquateEmpty()); diff != "" {
 		t.Error(diff)
 	}
 	if r.Methods != nil {
 		t.Error("Methods is not nil")
+	}
+	for mediaType, want := range map[string]bool{"text/html; charset=utf-8": true, "application/json": true, "image/svg+xml": true,
+		"font/ttf": true, "font/woff2": false, "image/png": false, "application/octet-stream": false, "": false, "text/": false} {
+		if r.Compressible(mediaType) != want {
+			t.Errorf("Compressible(%q) is not %v", mediaType, want)
+		}
 	}
 }
 

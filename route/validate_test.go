@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"edgecdn/internal/unit"
 )
 
 func problemsOf(hosts []Host) []string {
@@ -33,7 +35,8 @@ func TestValidateReportsEverything(t *testing.T) {
 				Cache: Cache{
 					Freshness:            []Freshness{{Status: []string{"20x", "199", "404"}, Types: []string{"image", "*/*", "a/b;c"}, Lifetime: -1}},
 					StaleWhileRevalidate: pointer(-time.Second), StaleIfError: pointer(1 << 62 * time.Nanosecond),
-					Key: Key{Headers: []string{"Cookie", "a:b"}, Cookies: []string{"a=b"}, Query: Query{Allow: &[]string{"", "a*b"}, Deny: []string{"a&b"}}},
+					Key:      Key{Headers: []string{"Cookie", "a:b"}, Cookies: []string{"a=b"}, Query: Query{Allow: &[]string{"", "a*b"}, Deny: []string{"a&b"}}},
+					Compress: Compress{Codings: []string{"br", "deflate"}, Types: []string{"text"}, MinBytes: pointer(unit.Bytes(-1))},
 				},
 			},
 			Redirects: []Redirect{
@@ -94,6 +97,9 @@ func TestValidateReportsEverything(t *testing.T) {
 [0].cache.key.query.allow[0]: "" is not a parameter name: write it decoded, such as utm_source, or with a final "*"
 [0].cache.key.query.allow[1]: "a*b" is not a parameter name: write it decoded, such as utm_source, or with a final "*"
 [0].cache.key.query.deny[0]: "a&b" is not a parameter name: write it decoded, such as utm_source, or with a final "*"
+[0].cache.compress.codings[1]: "deflate" is no coding that can be made here: write br, zstd or gzip
+[0].cache.compress.types[0]: "text" is not a media type: write one such as text/css or image/*, without parameters
+[0].cache.compress.min_bytes: -1B is impossible: write a size such as 1KiB
 [0].routes[0].path: is missing: write a path such as /robots.txt or a prefix such as /static/*
 [0].routes[1].path: "x" does not begin with a slash: write "/x"
 [0].routes[2].path: "/a?b" holds a query or fragment: paths are matched without
