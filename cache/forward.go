@@ -6,7 +6,6 @@ package cache
 
 import (
 	"context"
-	"io"
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
@@ -250,12 +249,4 @@ func trailersOf(resp *http.Response) []Field {
 	}
 	sortFields(fields)
 	return fields
-}
-
-// uploadOf returns the request body to send on, nil where there is none.
-func uploadOf(r *http.Request, hasBody bool) (io.ReadCloser, int64) {
-	if !hasBody {
-		return nil, 0
-	}
-	return r.Body, r.ContentLength
 }

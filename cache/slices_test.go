@@ -28,7 +28,6 @@ type ranging struct {
 	ranges   []string // that were asked for, "" for the whole
 	served   int64    // body bytes that were read
 	noRanges bool
-	weak     bool
 }
 
 func (o *ranging) at(off int64) byte { return byte(off*7+off>>11) ^ o.seed }

@@ -18,7 +18,6 @@ type conditions struct {
 	rangeValue, ifRange                 string
 	repeatedRange                       bool
 	authorization, upgrade, cacheFields bool
-	noStore                             bool
 }
 
 // conditionsOf reads the fields that decide how a stored response answers.
