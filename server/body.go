@@ -11,8 +11,6 @@ import (
 	"os"
 	"sync"
 	"time"
-
-	"edgecdn/cache"
 )
 
 // hasBody reports whether a body follows. On HTTP/3 the header does not say:
@@ -140,6 +138,13 @@ func (b *requestBody) ended() bool {
 	return b.eof
 }
 
+// finish notes that somebody else has read the rest.
+func (b *requestBody) finish() {
+	b.mu.Lock()
+	b.eof = true
+	b.mu.Unlock()
+}
+
 // prepareBody gives the handler's copy r of source a body that ends as it should.
 func (x *exchange) prepareBody(r, source *http.Request) {
 	if !x.req.HasBody {
@@ -148,9 +153,4 @@ func (x *exchange) prepareBody(r, source *http.Request) {
 	}
 	x.body.source, x.body.request = source, r
 	r.Body = &x.body
-	if full, ok := x.rw.(interface{ EnableFullDuplex() error }); ok && x.req.Proto == cache.HTTP1 {
-		// Else net/http would read and drop up to 256 KiB of the body when an
-		// origin answers before it has read all of it.
-		_ = full.EnableFullDuplex()
-	}
 }

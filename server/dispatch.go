@@ -70,10 +70,9 @@ func (x *exchange) serve(r *http.Request) {
 func (x *exchange) understandBody(r *http.Request, stall time.Duration) bool {
 	has, unknown := hasBody(r)
 	x.req.HasBody = has
-	x.body.x, x.body.from, x.body.stall = x, r.Body, stall
+	x.body.stall = stall
 	if r.ProtoMajor == 3 && r.Header.Get("Expect") == "100-continue" && has {
 		// http3 leaves it to handlers (RFC 9110 10.1.1).
-		r.Header.Del("Expect")
 		x.WriteHeader(http.StatusContinue)
 	}
 	if !unknown || !usuallyEmpty(r.Method) {
@@ -105,8 +104,9 @@ func (x *exchange) read(r *http.Request) (size int, p problem) {
 	req.Client, _ = netip.ParseAddrPort(r.RemoteAddr)
 	req.Client = netip.AddrPortFrom(req.Client.Addr().Unmap(), req.Client.Port())
 	req.Authority, req.Host, req.Target = r.Host, r.Host, r.RequestURI
-	if c := connOf(r); c != nil && req.Proto == cache.HTTP1 {
-		c.leftover.Store(false)
+	x.body.x, x.body.from = x, r.Body
+	if req.Proto == cache.HTTP1 {
+		x.fullDuplex()
 	}
 	size = x.readFields(r)
 	if r.Method == http.MethodConnect {
@@ -223,7 +223,6 @@ func (x *exchange) handle(r *http.Request, handlersMax int64) {
 	defer s.stats.HandlersBusy.Add(-1)
 	x.general = true
 	x.unguard()
-	delete(r.Header, "Host")
 	inner := r.WithContext(cache.NewContext(r.Context(), &x.req))
 	x.prepareBody(inner, r)
 	defer x.body.end()
@@ -269,7 +268,6 @@ func (x *exchange) answer(status int, text string) {
 	h["Content-Type"] = []string{"text/plain; charset=utf-8"}
 	h["X-Content-Type-Options"] = []string{"nosniff"}
 	h["Content-Length"] = []string{strconv.Itoa(len(body))}
-	x.settle() // bodies that nobody reads are read to their end by the engine
 	x.WriteHeader(status)
 	if x.req.Method != http.MethodHead {
 		_, _ = io.WriteString(x, body)
@@ -299,7 +297,7 @@ func (x *exchange) end() {
 		s.hijacks.remove(x.took)
 		_ = x.took.Close() // the handler may have closed it
 	}
-	if x.general && !abort {
+	if !abort {
 		x.drain()
 	}
 	x.settle()

@@ -2,9 +2,7 @@ package server
 
 import (
 	"bufio"
-	"bytes"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -17,7 +15,6 @@ import (
 	"github.com/quic-go/quic-go"
 	"github.com/quic-go/quic-go/quicvarint"
 	"golang.org/x/net/http2"
-	"golang.org/x/net/http2/hpack"
 )
 
 // gate is a handler that waits inside until it is let go or cut.
@@ -209,31 +206,14 @@ func TestDrainSaysCloseOnHTTP1(t *testing.T) {
 func TestDrainSaysGoawayOnHTTP2(t *testing.T) {
 	g := newGate()
 	e := start(t, setup{handler: g.ServeHTTP})
-	conn, err := tls.Dial("tcp", e.https, e.tls("h2"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(patience))
-	_, _ = io.WriteString(conn, http2.ClientPreface)
-	framer := http2.NewFramer(conn, conn)
-	_ = framer.WriteSettings()
-	var block bytes.Buffer
-	enc := hpack.NewEncoder(&block)
-	for _, f := range [][2]string{{":method", "GET"}, {":scheme", "https"}, {":authority", "a.test"}, {":path", "/"}} {
-		_ = enc.WriteField(hpack.HeaderField{Name: f[0], Value: f[1]})
-	}
-	_ = framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block.Bytes(), EndStream: true, EndHeaders: true})
+	c := e.rawHTTP2(t)
+	c.request(1, ":method", "GET", ":scheme", "https", ":authority", "a.test", ":path", "/")
 	<-g.entered
 	e.stop()
 	var goaway *http2.GoAwayFrame
 	var body []byte
 	for ended := false; !ended; {
-		frame, err := framer.ReadFrame()
-		if err != nil {
-			t.Fatalf("%v (goaway %v, body %q)", err, goaway, body)
-		}
-		switch f := frame.(type) {
+		switch f := c.read().(type) {
 		case *http2.GoAwayFrame:
 			goaway = f
 			if f.ErrCode != http2.ErrCodeNo || f.LastStreamID < 1 {
@@ -250,7 +230,6 @@ func TestDrainSaysGoawayOnHTTP2(t *testing.T) {
 	if goaway == nil || string(body) != "begun finished" {
 		t.Errorf("GOAWAY %v, body %q", goaway, body)
 	}
-	_ = conn.Close()
 	if err := e.shutdown(); err != nil {
 		t.Error(err)
 	}

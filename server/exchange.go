@@ -221,6 +221,18 @@ func (x *exchange) disarm() {
 	}
 }
 
+// fullDuplex makes ready for an HTTP/1.1 request, which may have a body. Without
+// it net/http would read and drop up to 256 KiB of the body when an origin
+// answers before it has read all of it, and wait for them without a bound.
+func (x *exchange) fullDuplex() {
+	if c := connOf(x.r); c != nil {
+		c.leftover.Store(false)
+	}
+	if full, ok := x.rw.(interface{ EnableFullDuplex() error }); ok && x.r.ContentLength != 0 {
+		_ = full.EnableFullDuplex()
+	}
+}
+
 // settle bounds what the engine does after the handler: flush the rest of the
 // response, and over HTTP/1.1 read what is left of the request.
 func (x *exchange) settle() {
@@ -246,13 +258,19 @@ func (x *exchange) expectLeftover() {
 // connection can be used again. Beyond it net/http closes the connection gently.
 const leftoverMax = 256 << 10
 
-// drain reads what the handler left of an HTTP/1.1 request. In full duplex
-// net/http would do so only after its last look at the connection.
+// drain reads what was left of an HTTP/1.1 request. In full duplex net/http would
+// do so only after its last look at the connection.
 func (x *exchange) drain() {
-	if x.req.Proto != cache.HTTP1 || !x.req.HasBody || x.hijacked || x.body.ended() || x.r.Header.Get("Expect") != "" {
+	if x.req.Proto != cache.HTTP1 || x.r.ContentLength == 0 || x.hijacked || x.body.ended() || x.r.Header.Get("Expect") != "" {
 		return
 	}
 	_ = x.FlushError() // the client may wait for the answer; a failure is counted there
 	x.expectLeftover()
-	_, _ = io.CopyN(io.Discard, x.body.from, leftoverMax) // what is wrong with it shows on the connection
+	if _, err := io.CopyN(io.Discard, x.body.from, leftoverMax); err != io.EOF {
+		return // too much, or broken: either shows on the connection
+	}
+	x.body.finish()
+	if c := connOf(x.r); c != nil {
+		c.leftover.Store(false) // from here on the connection is watched for its end
+	}
 }

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -12,6 +13,7 @@ import (
 	"github.com/quic-go/quic-go"
 	"github.com/quic-go/quic-go/http3"
 	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 )
 
 func (e *edge) quicEngine() *quicEngine {
@@ -53,23 +55,101 @@ func TestConnectIsNotOffered(t *testing.T) {
 	}
 }
 
-// TestHTTP2Settings: streams are bounded, extended CONNECT is not offered.
-func TestHTTP2Settings(t *testing.T) {
-	e := start(t, setup{config: Config{Limits: Limits{Streams: 7}}})
+// rawHTTP2 is a connection for frames that no client would send.
+type rawHTTP2 struct {
+	t      *testing.T
+	framer *http2.Framer
+	enc    *hpack.Encoder
+	block  bytes.Buffer
+}
+
+func (e *edge) rawHTTP2(t *testing.T, settings ...http2.Setting) *rawHTTP2 {
+	t.Helper()
 	conn, err := tls.Dial("tcp", e.https, e.tls("h2"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
+	t.Cleanup(func() { _ = conn.Close() })
 	_ = conn.SetDeadline(time.Now().Add(patience))
 	_, _ = io.WriteString(conn, http2.ClientPreface)
-	framer := http2.NewFramer(conn, conn)
-	_ = framer.WriteSettings()
+	c := &rawHTTP2{t: t, framer: http2.NewFramer(conn, conn)}
+	c.enc = hpack.NewEncoder(&c.block)
+	c.framer.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
+	_ = c.framer.WriteSettings(settings...)
+	return c
+}
+
+// request sends a request without a body: names and values in turn.
+func (c *rawHTTP2) request(stream uint32, fields ...string) {
+	c.block.Reset()
+	for i := 0; i < len(fields); i += 2 {
+		_ = c.enc.WriteField(hpack.HeaderField{Name: fields[i], Value: fields[i+1]})
+	}
+	_ = c.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: c.block.Bytes(), EndStream: true, EndHeaders: true})
+}
+
+// read returns the next frame, acknowledging settings on the way.
+func (c *rawHTTP2) read() http2.Frame {
+	c.t.Helper()
+	frame, err := c.framer.ReadFrame()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	if f, ok := frame.(*http2.SettingsFrame); ok && !f.IsAck() {
+		_ = c.framer.WriteSettingsAck()
+	}
+	return frame
+}
+
+// status sends a request and returns the status of the answer, "reset" if the
+// stream was.
+func (c *rawHTTP2) status(stream uint32, fields ...string) string {
+	c.t.Helper()
+	c.request(stream, fields...)
 	for {
-		frame, err := framer.ReadFrame()
-		if err != nil {
-			t.Fatal(err)
+		switch f := c.read().(type) {
+		case *http2.RSTStreamFrame:
+			return "reset"
+		case *http2.MetaHeadersFrame:
+			return f.PseudoValue("status")
 		}
+	}
+}
+
+func TestRawHTTP2(t *testing.T) {
+	e := start(t, setup{handler: echo})
+	c := e.rawHTTP2(t)
+	get := []string{":method", "GET", ":scheme", "https"}
+	for i, test := range []struct {
+		name   string
+		fields []string
+		want   string
+	}{
+		{"usual", append(get, ":authority", "a.test", ":path", "/"), "200"},
+		{"Host beside authority", append(get, ":authority", "a.test:443", ":path", "/", "host", "A.test"), "200"},
+		{"Host instead of authority", append(get, ":path", "/", "host", "a.test"), "200"},
+		{"another Host beside authority", append(get, ":authority", "a.test", ":path", "/", "host", "b.test"), "400"},
+		{"two Hosts", append(get, ":path", "/", "host", "a.test", "host", "b.test"), "400"},
+		{"no host", append(get, ":path", "/"), "400"},
+		{"userinfo", append(get, ":authority", "u@a.test", ":path", "/"), "reset"},
+		{"absolute form", append(get, ":authority", "a.test", ":path", "https://b.test/"), "400"},
+		{"asterisk", append(get, ":authority", "a.test", ":path", "*"), "400"},
+		{"asterisk of OPTIONS", []string{":method", "OPTIONS", ":scheme", "https", ":authority", "a.test", ":path", "*"}, "200"},
+		{"the other scheme", []string{":method", "GET", ":scheme", "http", ":authority", "a.test", ":path", "/"}, "200"},
+		{"extended CONNECT", []string{":method", "CONNECT", ":protocol", "websocket", ":scheme", "https", ":authority", "a.test", ":path", "/"}, "reset"},
+	} {
+		if got := c.status(uint32(2*i+1), test.fields...); got != test.want {
+			t.Errorf("%s: %s, want %s", test.name, got, test.want)
+		}
+	}
+}
+
+// TestHTTP2Settings: streams are bounded, extended CONNECT is not offered.
+func TestHTTP2Settings(t *testing.T) {
+	e := start(t, setup{config: Config{Limits: Limits{Streams: 7}}})
+	c := e.rawHTTP2(t)
+	for {
+		frame := c.read()
 		settings, ok := frame.(*http2.SettingsFrame)
 		if !ok || settings.IsAck() {
 			continue
@@ -159,7 +239,22 @@ func TestRetryUnderLoad(t *testing.T) {
 	if before == 0 {
 		t.Error("retries are not counted")
 	}
-	if resp, _ := e.h3().get(t, "/"); resp.StatusCode != 200 {
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() { // keeps the allowance used up
+		defer close(stopped)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				verify(nil)
+			}
+		}
+	}()
+	resp, _ := e.h3().get(t, "/")
+	close(stop)
+	<-stopped
+	if resp.StatusCode != 200 {
 		t.Error(resp.Status)
 	}
 }

@@ -3,8 +3,8 @@ package server
 // stall_test.go: who takes or sends nothing is cut, who is merely slow is not.
 
 import (
+	"bufio"
 	"bytes"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -17,7 +17,6 @@ import (
 	"github.com/quic-go/quic-go"
 	"github.com/quic-go/quic-go/http3"
 	"golang.org/x/net/http2"
-	"golang.org/x/net/http2/hpack"
 
 	"edgecdn/cache"
 )
@@ -60,37 +59,16 @@ func TestSmallResponsesNobodyTakesAreCut(t *testing.T) {
 		_, _ = io.WriteString(w, "small")
 	}})
 	for _, path := range []string{"/handler", "/bad path"} { // the second is answered by the engine itself
-		conn, err := tls.Dial("tcp", e.https, e.tls("h2"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		_ = conn.SetDeadline(time.Now().Add(patience))
-		_, _ = io.WriteString(conn, http2.ClientPreface)
-		framer := http2.NewFramer(conn, conn)
-		_ = framer.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
-		var block bytes.Buffer
-		enc := hpack.NewEncoder(&block)
-		for _, f := range [][2]string{{":method", "GET"}, {":scheme", "https"}, {":authority", "a.test"}, {":path", path}} {
-			_ = enc.WriteField(hpack.HeaderField{Name: f[0], Value: f[1]})
-		}
-		_ = framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block.Bytes(), EndStream: true, EndHeaders: true})
+		c := e.rawHTTP2(t, http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
+		c.request(1, ":method", "GET", ":scheme", "https", ":authority", "a.test", ":path", path)
 		for reset := false; !reset; {
-			frame, err := framer.ReadFrame()
-			if err != nil {
-				t.Fatalf("%s: %v before a reset", path, err)
-			}
-			switch f := frame.(type) {
+			switch c.read().(type) {
 			case *http2.RSTStreamFrame:
 				reset = true
-			case *http2.SettingsFrame:
-				if !f.IsAck() {
-					_ = framer.WriteSettingsAck()
-				}
 			case *http2.DataFrame:
 				t.Fatalf("%s: DATA without a window", path)
 			}
 		}
-		_ = conn.Close()
 	}
 }
 
@@ -239,6 +217,77 @@ func TestSlowUploadsArrive(t *testing.T) {
 				t.Errorf("%q", body)
 			}
 		})
+	}
+}
+
+// TestSilenceOfTheReaderIsNoStall: while the handler is busy elsewhere, the
+// client's time to send does not run.
+func TestSilenceOfTheReaderIsNoStall(t *testing.T) {
+	const stall = 200 * time.Millisecond
+	reading := make(chan struct{})
+	e := start(t, setup{config: stalling(stall), handler: func(w http.ResponseWriter, r *http.Request) {
+		first := make([]byte, 4)
+		_, err := io.ReadFull(r.Body, first)
+		busy := time.NewTimer(3 * stall)
+		<-busy.C
+		reading <- struct{}{}
+		rest, err2 := io.ReadAll(r.Body)
+		fmt.Fprintf(w, "%s%s %v %v", first, rest, err, err2)
+	}})
+	e.each(t, func(t *testing.T, c *client) {
+		from, to := io.Pipe()
+		go func() {
+			_, _ = io.WriteString(to, "some")
+			<-reading
+			_, _ = io.WriteString(to, "more")
+			_ = to.Close()
+		}()
+		if _, body := c.do(t, c.request(t, "POST", "/", from)); body != "somemore <nil> <nil>" {
+			t.Errorf("%q", body)
+		}
+	})
+}
+
+// TestUnreadBodiesAreSkipped: the next request on the connection is read where
+// it begins.
+func TestUnreadBodiesAreSkipped(t *testing.T) {
+	e := start(t, setup{handler: func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, r.URL.Path) }})
+	body := "POST /x HTTP/1.1\r\nHost: a.test\r\nContent-Length: 0\r\n\r\n"
+	for _, first := range []string{
+		fmt.Sprintf("POST /handler HTTP/1.1\r\nHost: a.test\r\nContent-Length: %d\r\n\r\n%s", len(body), body),
+		fmt.Sprintf("POST /handler HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n", len(body), body),
+		fmt.Sprintf("TRACE / HTTP/1.1\r\nHost: a.test\r\nContent-Length: %d\r\n\r\n%s", len(body), body),
+	} {
+		const next = "GET /next HTTP/1.1\r\nHost: a.test\r\n\r\n"
+		answers := e.raw(t, first+next, 2) // pipelined
+		c, err := net.Dial("tcp", e.http)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = c.SetDeadline(time.Now().Add(patience))
+		r := bufio.NewReader(c)
+		for _, request := range []string{first, next, next} { // one after the other
+			_, _ = io.WriteString(c, request)
+			resp, err := http.ReadResponse(r, nil)
+			if err != nil {
+				t.Fatalf("after %q: %v", first, err)
+			}
+			content, err := io.ReadAll(resp.Body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp.Body = io.NopCloser(bytes.NewReader(content))
+			answers = append(answers, resp)
+		}
+		_ = c.Close()
+		for _, i := range []int{1, 3, 4} {
+			if got, _ := io.ReadAll(answers[i].Body); string(got) != "/next" {
+				t.Errorf("after %q answer %d is %q", first, i, got)
+			}
+		}
+	}
+	if log := e.log.String(); strings.Contains(log, "panic") {
+		t.Error(log)
 	}
 }
 
