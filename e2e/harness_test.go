@@ -156,7 +156,14 @@ func (o *output) String() string {
 // is logged when the test failed.
 func start(t *testing.T, program string, args ...string) *process {
 	t.Helper()
+	return startIn(t, "", program, args...)
+}
+
+// startIn starts it in a directory.
+func startIn(t *testing.T, dir, program string, args ...string) *process {
+	t.Helper()
 	p := &process{cmd: exec.Command(program, args...), output: &output{}, exited: make(chan struct{})}
+	p.cmd.Dir = dir
 	p.cmd.Stdout, p.cmd.Stderr = p.output, p.output
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := p.cmd.Start(); err != nil {
@@ -265,7 +272,7 @@ type node struct {
 	program            string
 	args               []string
 	http, https, admin string // addresses
-	data               string
+	data, dir          string
 }
 
 // startEdge starts an edge by flags alone, over this origin.
@@ -308,7 +315,7 @@ func writeFile(t *testing.T, name, text string) {
 // start starts the node, or starts it again, and waits until it is ready.
 func (n *node) start(t *testing.T) {
 	t.Helper()
-	n.process = start(t, n.program, n.args...)
+	n.process = startIn(t, n.dir, n.program, n.args...)
 	eventually(t, "edge is ready", func() bool {
 		if !n.running() {
 			t.Fatalf("edge ended: %v\n%s", n.err, tail(n.output.String(), 20))
