@@ -74,17 +74,18 @@ type Stats struct {
 // Cache is a shared HTTP cache. Lookup and ServeHTTP may be called at any time
 // from any goroutine; fills that outlive their request end with Close.
 type Cache struct {
-	name     string
-	loopID   string
-	store    Keeper
-	origin   http.RoundTripper
-	direct   func(ctx context.Context, origin, target string) context.Context
-	unframed func(*http.Response) bool
-	targets  []string
-	match    func(host, target string) (*route.Route, error)
-	log      *slog.Logger
-	fillsMax int64
-	stats    Stats
+	name      string
+	loopID    string
+	loopToken string // part of loopID that no reformatting changes
+	store     Keeper
+	origin    http.RoundTripper
+	direct    func(ctx context.Context, origin, target string) context.Context
+	unframed  func(*http.Response) bool
+	targets   []string
+	match     func(host, target string) (*route.Route, error)
+	log       *slog.Logger
+	fillsMax  int64
+	stats     Stats
 
 	mu     sync.Mutex
 	fills  map[string]*fill // by key text; those that others may join
@@ -112,10 +113,11 @@ func New(cfg Config) *Cache {
 	if cfg.Direct == nil {
 		cfg.Direct = func(ctx context.Context, _, _ string) context.Context { return ctx }
 	}
-	id := make([]byte, 8)
-	_, _ = rand.Read(id) // never fails
+	random := make([]byte, 8)
+	_, _ = rand.Read(random) // never fails
+	id := hex.EncodeToString(random)
 	c := &Cache{
-		name: cfg.Name, loopID: cfg.Name + ";id=" + hex.EncodeToString(id),
+		name: cfg.Name, loopID: cfg.Name + ";id=" + id, loopToken: id,
 		store: cfg.Store, origin: cfg.Origin, direct: cfg.Direct, unframed: cfg.Unframed,
 		targets: targetNames(cfg.Targets), match: cfg.Match,
 		log: cfg.Log, fillsMax: int64(cfg.Fills), fills: map[string]*fill{},

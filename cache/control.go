@@ -120,8 +120,9 @@ func nextDirective(s string) (directive, value, rest string) {
 	}
 	rest = rest[1:]
 	if strings.HasPrefix(rest, `"`) {
-		value, rest = unquote(rest)
-		return directive, value, skipToComma(rest)
+		if value, after, closed := unquote(rest); closed {
+			return directive, value, skipToComma(after)
+		} // else no string: what follows the next comma must not hide in it
 	}
 	if i = strings.IndexByte(rest, ','); i < 0 {
 		return directive, strings.TrimRight(rest, " \t"), ""
@@ -138,9 +139,8 @@ func skipToComma(s string) string {
 	return ""
 }
 
-// unquote takes the quoted-string at the start of s; one that never ends takes
-// the whole rest.
-func unquote(s string) (value, rest string) {
+// unquote takes the quoted-string at the start of s; false where it never ends.
+func unquote(s string) (value, rest string, closed bool) {
 	escaped := false
 	for i := 1; i < len(s); i++ {
 		switch s[i] {
@@ -152,10 +152,10 @@ func unquote(s string) (value, rest string) {
 			if escaped {
 				value = unescape(value)
 			}
-			return value, s[i+1:]
+			return value, s[i+1:], true
 		}
 	}
-	return s[1:], ""
+	return "", "", false
 }
 
 func unescape(s string) string {

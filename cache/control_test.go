@@ -28,7 +28,7 @@ func TestParseControl(t *testing.T) {
 		{"first duplicate", []string{"max-age=1, max-age=2"}, with(func(c *control) { c.maxAge = time.Second })},
 		{"quoted", []string{`max-age="60"`}, with(func(c *control) { c.maxAge = time.Minute })},
 		{"quoted comma", []string{`private="a, no-store", max-age=1`}, with(func(c *control) { c.private, c.maxAge = true, time.Second })},
-		{"unterminated", []string{`ext="a, no-store`, "max-age=1"}, with(func(c *control) { c.maxAge = time.Second })},
+		{"unterminated", []string{`ext="a, no-store`, "max-age=1"}, with(func(c *control) { c.noStore, c.maxAge = true, time.Second })},
 		{"escaped", []string{`max-age="6\0"`}, with(func(c *control) { c.maxAge = time.Minute })},
 		{"negative", []string{"max-age=-1"}, with(func(c *control) { c.maxAge = 0 })},
 		{"fraction", []string{"max-age=1.5"}, with(func(c *control) { c.maxAge = 0 })},

@@ -78,10 +78,13 @@ func (c *Cache) join(r *Request, fd found, key string, part *slice, shared bool)
 		moved: make(chan struct{}), readers: map[*follower]int64{}}
 	f.request.Method = http.MethodGet
 	f.ctx, f.cancel = context.WithCancel(c.background)
+	listed := key
 	if shared {
 		f.joined = key
-		f.keys, c.fills[key] = []string{key}, f
+	} else {
+		listed += "\nalone" + newSalt() // for invalidation to find; nobody can join
 	}
+	f.keys, c.fills[listed] = []string{listed}, f
 	c.stats.Fills.Add(1)
 	c.work.Add(1)
 	reader := f.follow()
@@ -148,11 +151,16 @@ func (f *fill) forward(validators []Field) (*fetched, error) {
 		c.stats.FetchErrors.Add(1)
 		return nil, err
 	}
+	return &fetched{resp, c.receive(resp, sent)}, nil
+}
+
+// receive reads the header of a response that has just arrived.
+func (c *Cache) receive(resp *http.Response, sent time.Time) received {
 	now := time.Now()
 	fields := c.responseFields(resp, httpDate(now))
 	directives, targeted := effectiveControl(fields, c.targets)
-	return &fetched{resp, received{status: resp.StatusCode, fields: without(fields, surrogateControl),
-		control: directives, targeted: targeted, requestTime: sent, responseTime: now}}, nil
+	return received{status: resp.StatusCode, fields: fields,
+		control: directives, targeted: targeted, requestTime: sent, responseTime: now}
 }
 
 // fetched is an origin's response with its header read.
@@ -171,13 +179,15 @@ func (f *fill) judge(resp *fetched) error {
 	}
 	prior := f.found.resp
 	if prior != nil && resp.status == http.StatusNotModified {
+		_ = resp.Body.Close() // a 304 has no body
 		if confirms(resp.fields, prior) {
-			_ = resp.Body.Close() // a 304 has no body
-			f.freshen(resp)
-			return nil
-		}
-		// It speaks of something that we do not have: ask for the whole.
-		_ = resp.Body.Close()
+			if p := f.merged(&resp.received); p != nil {
+				f.freshen(p)
+				return nil
+			}
+			f.dropPrior()
+			prior = nil
+		} // else it speaks of something that we do not have. Ask for the whole.
 		var err error
 		if resp, err = f.forward(nil); err != nil {
 			return err
@@ -273,26 +283,59 @@ func (f *fill) serveStored(p *response) {
 	close(f.ready)
 }
 
-// freshen updates the stored response with a 304 (RFC 9111 4.3.4).
-func (f *fill) freshen(resp *fetched) {
+// merged returns what the stored response becomes with a 304, or with the answer to
+// a HEAD (RFC 9111 3.2, 4.3.4, 4.3.5). nil: it may not be stored any longer.
+func (f *fill) merged(news *received) *response {
 	c, prior := f.cache, f.found.resp
-	merged := resp.received
+	merged := *news
 	merged.status = prior.status
-	// Age is that of the 304, not of the stored response (RFC 9111 4.2.3).
-	merged.fields = freshened(prior, resp.fields)
-	if !merged.targeted {
-		merged.control, merged.targeted = effectiveControl(merged.fields, c.targets)
+	// Age is that of the news, not of the stored response (RFC 9111 4.2.3).
+	merged.fields = freshened(prior, news.fields)
+	merged.control, merged.targeted = effectiveControl(merged.fields, c.targets)
+	length := f.found.stored.Meta().Length
+	if prior.sliced {
+		length = -1
+	}
+	names, _ := varyNames(merged.fields)
+	if ok, _ := storable(f.asked(), &merged, f.request.Route, length); !ok ||
+		len(names) > 0 && (f.found.marker == nil || !contains(f.found.marker.varyBy, names)) {
+		return nil
+	}
+	if _, few := groupsOf(merged.fields); !few {
+		return nil
 	}
 	p := merged.settle(f.request.Route)
 	p.fields = without(p.fields, "age")
 	p.trailers, p.sliced, p.total, p.salt = prior.trailers, prior.sliced, prior.total, prior.salt
+	return p
+}
+
+// renew stores the found response's new header.
+func (f *fill) renew(p *response) {
+	c := f.cache
 	c.stats.Freshened.Add(1)
-	if !f.doomed.Load() {
-		key := c.store.Hasher().Key(f.found.key)
-		if err := c.store.Freshen(key, c.meta(f.request, p, -1)); err != nil && !errors.Is(err, store.ErrNotFound) {
-			c.stats.StoreErrors.Add(1)
-		}
+	if f.doomed.Load() {
+		return
 	}
+	key := c.store.Hasher().Key(f.found.key)
+	if err := c.store.Freshen(key, c.meta(f.request, p, -1)); err != nil && !errors.Is(err, store.ErrNotFound) {
+		c.stats.StoreErrors.Add(1)
+	}
+}
+
+// dropPrior forgets what was to be validated: it may not be stored any longer.
+func (f *fill) dropPrior() {
+	c := f.cache
+	if err := c.store.Remove(c.store.Hasher().Key(f.found.key)); err != nil {
+		c.stats.StoreErrors.Add(1)
+	}
+	f.found.close()
+	f.found.resp = nil
+}
+
+// freshen answers with the stored response that a 304 has confirmed.
+func (f *fill) freshen(p *response) {
+	f.renew(p)
 	if p.sliced {
 		f.again(p)
 		return

@@ -75,7 +75,11 @@ func (c *Cache) outgoing(ctx context.Context, r *Request, asIs bool) *http.Reque
 	if !asIs {
 		h["Accept-Encoding"] = []string{string(acceptedCodings(r.Fields).append(nil))}
 	}
-	c.writeForwarded(h, r)
+	authority := r.Host // as in the key: another spelling must not get another answer stored
+	if asIs {
+		authority = r.Authority
+	}
+	c.writeForwarded(h, r, authority)
 	setRules(h, &r.Route.Request)
 	if _, ok := h["User-Agent"]; !ok {
 		h["User-Agent"] = nil // keeps net/http from adding its own
@@ -84,8 +88,8 @@ func (c *Cache) outgoing(ctx context.Context, r *Request, asIs bool) *http.Reque
 	path, query := splitTarget(target)
 	ctx = c.direct(ctx, r.Route.Origin, target)
 	out := &http.Request{
-		Method: r.Method, Host: r.Authority, Header: h, ProtoMajor: 1, ProtoMinor: 1, Proto: "HTTP/1.1",
-		URL: &url.URL{Scheme: r.Scheme, Host: r.Authority, Opaque: path, RawQuery: query},
+		Method: r.Method, Host: authority, Header: h, ProtoMajor: 1, ProtoMinor: 1, Proto: "HTTP/1.1",
+		URL: &url.URL{Scheme: r.Scheme, Host: authority, Opaque: path, RawQuery: query},
 	}
 	return out.WithContext(ctx)
 }
@@ -102,7 +106,7 @@ func connectionNames(fields []Field) (names []string) {
 	return names
 }
 
-func (c *Cache) writeForwarded(h http.Header, r *Request) {
+func (c *Cache) writeForwarded(h http.Header, r *Request, authority string) {
 	client := r.Client.Addr().Unmap()
 	address := client.String()
 	if client.Is6() {
@@ -110,9 +114,9 @@ func (c *Cache) writeForwarded(h http.Header, r *Request) {
 	}
 	if client.IsValid() {
 		h.Set("X-Forwarded-For", client.String())
-		h.Set("Forwarded", "for="+address+";host="+quoteForwarded(r.Authority)+";proto="+r.Scheme)
+		h.Set("Forwarded", "for="+address+";host="+quoteForwarded(authority)+";proto="+r.Scheme)
 	}
-	h.Set("X-Forwarded-Host", r.Authority)
+	h.Set("X-Forwarded-Host", authority)
 	h.Set("X-Forwarded-Proto", r.Scheme)
 	h.Set("Via", appendList(joined(r.Fields, "via"), r.Proto.String()+" "+c.name))
 	h.Set("Cdn-Loop", appendList(joined(r.Fields, "cdn-loop"), c.loopID))
@@ -220,7 +224,7 @@ func without(fields []Field, name string) []Field {
 // looped says whether the request came through this cache before (RFC 8586).
 func (c *Cache) looped(r *Request) bool {
 	for _, f := range r.Fields {
-		if f.Name == "cdn-loop" && strings.Contains(f.Value, c.loopID) {
+		if f.Name == "cdn-loop" && strings.Contains(f.Value, c.loopToken) {
 			return true
 		}
 	}

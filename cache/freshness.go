@@ -44,8 +44,8 @@ func (p *received) date() time.Time {
 
 // initialAge is corrected_initial_age of RFC 9111 4.2.3.
 func (p *received) initialAge() time.Duration {
-	apparent := max(0, p.responseTime.Sub(p.date()))
-	var ageValue time.Duration
+	apparent := min(max(0, p.responseTime.Sub(p.date())), deltaMax*time.Second)
+	var ageValue time.Duration // what is not a number is ignored (RFC 9111 5.1)
 	if s, ok := fieldValue(p.fields, "age"); ok {
 		ageValue = parseDelta(firstOfList(s))
 	}
@@ -60,23 +60,34 @@ func (p *received) lifetime(rt *route.Route) (d time.Duration, explicit bool) {
 	if ok && force {
 		return ruled, true
 	}
-	switch {
-	case p.control.sMaxAge != absent:
-		return p.control.sMaxAge, true
-	case p.control.maxAge != absent:
-		return p.control.maxAge, true
-	}
-	if s, found := fieldValue(p.fields, "expires"); found && !p.targeted {
-		t, valid := parseTime(s)
-		if !valid { // "0" above all (RFC 9111 5.3)
-			return 0, true
-		}
-		return max(0, t.Sub(p.date())), true
+	if d, explicit = p.ownLifetime(); explicit {
+		return d, true
 	}
 	if ok {
 		return ruled, true
 	}
 	return p.heuristic(), false
+}
+
+// ownLifetime is the lifetime that the response itself gives, if it does.
+func (p *received) ownLifetime() (d time.Duration, ok bool) {
+	switch {
+	case p.control.sMaxAge != absent:
+		return p.control.sMaxAge, true
+	case p.control.maxAge != absent:
+		return p.control.maxAge, true
+	case p.targeted:
+		return 0, false
+	}
+	s, ok := fieldValue(p.fields, "expires")
+	if !ok {
+		return 0, false
+	}
+	t, valid := parseTime(s)
+	if !valid { // "0" above all (RFC 9111 5.3)
+		return 0, true
+	}
+	return min(max(0, t.Sub(p.date())), deltaMax*time.Second), true
 }
 
 // heuristic is the lifetime guessed from Last-Modified (RFC 9111 4.2.2). There
@@ -123,6 +134,9 @@ func (p *received) settle(rt *route.Route) *response {
 	}
 	if c.mustRevalidate || c.proxyRevalidate {
 		r.flags |= flagNeverStale
+	}
+	if c.sMaxAge != absent {
+		r.flags |= flagSMaxAge
 	}
 	if c.public || c.sMaxAge != absent || c.mustRevalidate {
 		r.flags |= flagAuthorized
@@ -173,6 +187,27 @@ func (p *response) usable(now int64) use {
 		return useStale
 	}
 	return useValidate
+}
+
+// usableFor judges a stored response for a request whose directives are honoured
+// (RFC 9111 5.2.1). fwd is the reason where it must be validated.
+func (p *response) usableFor(c control, pragma bool, now int64) (u use, fwd Fwd) {
+	u = p.usable(now)
+	left := time.Duration(p.freshUntil - now)
+	switch {
+	case c.noCache || pragma && c == parseControl(nil, ""):
+		return useValidate, FwdRequest
+	case c.maxAge != absent && time.Duration(p.age(now))*time.Second > c.maxAge,
+		c.minFresh != absent && left < c.minFresh:
+		return useValidate, FwdRequest
+	case u == useValidate && -left <= c.maxStale && !p.has(flagNeverStale|flagNoCache|flagSMaxAge):
+		return useFresh, FwdRequest
+	case u == useStale && c.maxAge != absent && -left > c.maxStale:
+		return useValidate, FwdRequest // nothing stale unless max-stale says so (RFC 9111 5.2.1.1)
+	case u == useValidate:
+		return u, FwdStale
+	}
+	return u, FwdRequest
 }
 
 // usableOnError says whether a stale response may stand in for a failed fetch

@@ -40,7 +40,7 @@ func (c *Cache) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 	switch {
 	case c.looped(r):
 		c.stats.Loops.Add(1)
-		x.fail(http.StatusLoopDetected, "loop_detected", "this request came through here before (CDN-Loop)")
+		x.fail(http.StatusLoopDetected, "proxy_loop_detected", "this request came through here before (CDN-Loop)")
 	case x.conds.upgrade && r.Proto == HTTP1:
 		x.upgrade()
 	case r.Route.Bypass:
@@ -130,16 +130,19 @@ func (x *exchange) serve() {
 			}
 			continue
 		}
-		if x.conds.authorization && !fd.resp.has(flagAuthorized) {
-			fd.close()
-			x.pass(FwdRequest, "authorization")
-			return
-		}
 		now := time.Now().UnixNano()
 		use, fwd := x.use(fd.resp, now)
+		if why := x.unfit(fd.resp); why != "" || use == useValidate && (x.noStore() || x.onlyIfCached()) {
+			fd.close()
+			if why == "" {
+				why = "request-no-store" // a 304 must not renew what is stored (RFC 9111 5.2.1.5)
+			}
+			x.forward(fwd, why)
+			return
+		}
 		switch use {
 		case useStale:
-			if !x.cache.filling(fd.key) {
+			if !x.noStore() && !x.cache.filling(fd.key) {
 				x.cache.revalidate(x.r, x.cache.find(x.r))
 			}
 			fallthrough
@@ -161,26 +164,48 @@ func (x *exchange) serve() {
 	x.pass(FwdMiss, "")
 }
 
+// unfit says why a stored response, fresh or not, is not for this request; "" where
+// it is.
+func (x *exchange) unfit(p *response) string {
+	switch {
+	case x.conds.authorization && !p.has(flagAuthorized):
+		return "authorization" // RFC 9111 3.5
+	case !x.conds.admits(p):
+		return "precondition"
+	}
+	return ""
+}
+
 // use judges a stored response for this request, its own directives included
 // where the route honours them.
 func (x *exchange) use(p *response, now int64) (use, Fwd) {
 	u := p.usable(now)
 	if !x.r.Route.RequestDirectives || !x.conds.cacheFields {
-		return u, FwdStale
+		if u == useValidate {
+			return u, FwdStale
+		}
+		return u, FwdRequest
 	}
-	c := parseControl(x.r.Fields, "cache-control")
-	pragma, _ := x.r.Field("pragma")
-	left := time.Duration(p.freshUntil - now)
-	switch {
-	case c.noCache || pragma == "no-cache" && c == parseControl(nil, ""):
-		return useValidate, FwdRequest
-	case c.maxAge != absent && time.Duration(p.age(now))*time.Second > c.maxAge,
-		c.minFresh != absent && left < c.minFresh:
-		return useValidate, FwdRequest
-	case u == useValidate && c.maxStale != absent && !p.has(flagNeverStale|flagNoCache) && -left <= c.maxStale:
-		return useFresh, FwdNone
+	return p.usableFor(parseControl(x.r.Fields, "cache-control"), x.pragma(), now)
+}
+
+// pragma says whether the request has the no-cache of HTTP/1.0 (RFC 9111 5.4).
+func (x *exchange) pragma() bool { return parseControl(x.r.Fields, "pragma").noCache }
+
+// forward sends the request to the origin as it is, unless it wants no answer from
+// there.
+func (x *exchange) forward(fwd Fwd, detail string) {
+	if x.onlyIfCached() {
+		x.failUncached()
+		return
 	}
-	return u, FwdStale
+	x.pass(fwd, detail)
+}
+
+// failUncached answers only-if-cached where nothing stored can (RFC 9111 5.2.1.7).
+func (x *exchange) failUncached() {
+	x.r.Outcome = Outcome{Detail: "only-if-cached"}
+	x.fail(http.StatusGatewayTimeout, "proxy_internal_response", "nothing is stored and the request wants no other answer (only-if-cached)")
 }
 
 // miss answers where nothing is stored; true: look again.
@@ -188,7 +213,7 @@ func (x *exchange) miss(fd found) bool {
 	c := x.cache
 	switch {
 	case x.onlyIfCached():
-		x.fail(http.StatusGatewayTimeout, "", "nothing is stored and the request wants no other answer (only-if-cached)")
+		x.failUncached()
 		return false
 	case c.passMarked(fd.key):
 		c.stats.HitForMiss.Add(1)
@@ -302,6 +327,11 @@ func (x *exchange) live(f *fill, first bool) bool {
 		return false
 	}
 	defer f.cancel()
+	if x.conds.forOrigin() { // it was asked without
+		_ = resp.Body.Close() // another answer is on its way
+		x.pass(f.found.fwd, "precondition")
+		return false
+	}
 	stop := context.AfterFunc(x.hr.Context(), f.cancel)
 	defer stop()
 	x.r.Outcome.Detail = f.detail
@@ -312,6 +342,10 @@ func (x *exchange) live(f *fill, first bool) bool {
 // join answers from the fill's body while it grows; true: the response is not for
 // this request, look again.
 func (x *exchange) join(f *fill, reader *follower, first bool) bool {
+	if why := x.unfit(f.resp); why != "" && (!first || why == "precondition") {
+		x.pass(f.found.fwd, why)
+		return false
+	}
 	if !first {
 		if f.varies != nil && string(appendVariant([]byte(f.found.primary), x.r.Fields, f.varies)) != f.variant {
 			return true

@@ -10,6 +10,7 @@ package cache
 import (
 	"strconv"
 	"strings"
+	"time"
 
 	"edgecdn/cache/store"
 )
@@ -17,7 +18,7 @@ import (
 // Hit is a stored response that can be sent at once: fresh, chosen by key and
 // Vary, from memory. Release it when the last byte has left.
 type Hit struct {
-	// Status to send: what was stored, or 206 with a range, 304, 412, 416.
+	// Status to send: what was stored, or 206 with a range, 304, 416.
 	Status int
 	// Offset and Length of the part of the body to send. Length is 0 where the
 	// answer has no body; to HEAD no body is sent, but Content-Length says Length.
@@ -107,14 +108,16 @@ func noBody(status int) bool { return status == 204 || status == 304 }
 // appendAnswer appends the field lines of an answer from a stored response.
 func (c *Cache) appendAnswer(fields []Field, r *Request, p *response, a *answer, age int64) []Field {
 	switch a.status {
-	case 412:
-		fields = append(fields, Field{"content-length", "0"})
 	case 416:
-		fields = append(fields, Field{"content-length", "0"}, Field{"content-range", "bytes */" + strconv.FormatInt(a.size, 10)})
+		fields = append(fields, Field{"content-length", "0"}, Field{"date", httpDate(time.Now())},
+			Field{"content-range", "bytes */" + strconv.FormatInt(a.size, 10)})
 	default:
 		fields = appendStored(fields, p, a)
 	}
-	fields = append(fields, Field{"age", strconv.FormatInt(age, 10)}, c.statusField(&r.Outcome))
+	if age > 0 || r.Outcome.Hit || r.Outcome.Collapsed { // else the origin made it for this request (RFC 9111 5.1)
+		fields = append(fields, Field{"age", strconv.FormatInt(age, 10)})
+	}
+	fields = append(fields, c.statusField(&r.Outcome))
 	return applyRules(fields, r.Route)
 }
 
@@ -122,7 +125,7 @@ func appendStored(fields []Field, p *response, a *answer) []Field {
 	for _, f := range p.fields {
 		switch {
 		case a.status == 304 && !sentWith304(f.Name, p):
-		case a.parts != nil && f.Name == "content-type":
+		case a.parts != nil && f.Name == "content-type", f.Name == surrogateControl:
 		default:
 			fields = append(fields, f)
 		}

@@ -39,7 +39,7 @@ func (c *Cache) sameOrigin(r *Request, reference string) *Request {
 		base.Path, base.RawPath = at.Path, at.RawPath
 	}
 	u, err := base.Parse(reference)
-	if err != nil || u.Scheme != r.Scheme || !strings.EqualFold(u.Host, r.Host) && !strings.EqualFold(u.Host, r.Authority) {
+	if err != nil || u.Scheme != r.Scheme || !strings.EqualFold(withoutDefaultPort(u), r.Host) {
 		return nil
 	}
 	other := &Request{Method: http.MethodGet, Scheme: r.Scheme, Authority: r.Authority, Host: r.Host,
@@ -50,6 +50,14 @@ func (c *Cache) sameOrigin(r *Request, reference string) *Request {
 		}
 	}
 	return other
+}
+
+// withoutDefaultPort returns the host as Request.Host has it.
+func withoutDefaultPort(u *url.URL) string {
+	if port := u.Port(); u.Scheme == "https" && port == "443" || u.Scheme == "http" && port == "80" || port == "" {
+		return strings.TrimSuffix(u.Host, ":"+port)
+	}
+	return u.Host
 }
 
 // invalidate forgets what is stored for the target of r, all variants. A fetch

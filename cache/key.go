@@ -53,18 +53,15 @@ func appendURL(b []byte, r *Request) []byte {
 func appendLine(b []byte, name string) []byte { return append(append(append(b, '\n'), name...), ':') }
 
 // appendValues appends all values of a field, white space trimmed, joined as a
-// list (RFC 9110 5.3). Absent and empty differ (RFC 9111 4.1).
+// list (RFC 9110 5.3): several lines and one with all of it are the same. Absent
+// and empty differ (RFC 9111 4.1).
 func appendValues(b []byte, fields []Field, name string) []byte {
-	first := true
+	before := "="
 	for i := range fields {
-		if fields[i].Name != name {
-			continue
+		if fields[i].Name == name {
+			b = append(append(b, before...), strings.Trim(fields[i].Value, " \t")...)
+			before = ", "
 		}
-		if !first {
-			b = append(b, ',')
-		}
-		first = false
-		b = append(append(b, '='), strings.Trim(fields[i].Value, " \t")...)
 	}
 	return b
 }

@@ -27,7 +27,8 @@ func (c *Cache) Lookup(r *Request) (Hit, bool) {
 	}
 	p := stored.Value().(*response)
 	now := time.Now().UnixNano()
-	if p.varyBy != nil || p.trailers != nil || p.sliced || conds.multipleRanges() || p.usable(now) != useFresh || conds.authorization && !p.has(flagAuthorized) {
+	if p.varyBy != nil || p.trailers != nil || p.sliced || conds.multipleRanges() || p.usable(now) != useFresh ||
+		conds.authorization && !p.has(flagAuthorized) || !conds.admits(p) {
 		stored.Close()
 		return Hit{}, false
 	}

@@ -30,6 +30,7 @@ const (
 	flagAuthorized              // may answer requests with Authorization (RFC 9111 3.5)
 	flagHeuristic               // lifetime is heuristic (RFC 9111 4.2.2)
 	flagNoTransform             // RFC 9111 5.2.2.6
+	flagSMaxAge                 // no client's max-stale counts (RFC 9111 5.2.2.10)
 )
 
 var errEncoding = errors.New("cache: stored header is damaged or of an unknown version")

@@ -205,7 +205,7 @@ func (x *exchange) relay(resp *http.Response, fields []Field) {
 			fields = append(fields, Field{"content-length", strconv.FormatInt(length, 10)})
 		}
 	}
-	fields = append(fields, x.cache.statusField(&x.r.Outcome))
+	fields = append(without(fields, surrogateControl), x.cache.statusField(&x.r.Outcome))
 	x.writeHeader(resp.StatusCode, applyRules(fields, x.r.Route))
 	if x.r.Method == http.MethodHead {
 		return

@@ -21,7 +21,10 @@ func effectiveControl(fields []Field, targets []string) (c control, targeted boo
 			continue
 		}
 		if name == surrogateControl {
-			return parseSurrogate(fields), true
+			if c, ok := parseSurrogate(fields); ok {
+				return c, true
+			}
+			continue
 		}
 		dictionary, err := httpsfv.UnmarshalDictionary(values)
 		if err != nil || len(dictionary.Names()) == 0 {
@@ -79,9 +82,11 @@ func isDelta(name string) bool {
 
 // parseSurrogate reads Surrogate-Control (Edge Architecture 1.0): like
 // Cache-Control, but a lifetime may carry the time to be used stale after it, as
-// in max-age=60+30.
-func parseSurrogate(fields []Field) control {
-	c := parseControl(nil, "")
+// in max-age=60+30. false where it says nothing about caching, such as
+// content="ESI/1.0" alone. What forbids in Cache-Control does so here too.
+func parseSurrogate(fields []Field) (c control, ok bool) {
+	none := parseControl(nil, "")
+	c = none
 	for _, value := range valuesOf(fields, surrogateControl) {
 		for directive := range strings.SplitSeq(value, ",") {
 			directive, _, _ = strings.Cut(directive, ";") // target
@@ -93,14 +98,15 @@ func parseSurrogate(fields []Field) control {
 				fresh, stale, extended := strings.Cut(arg, "+")
 				setDelta(&c.maxAge, fresh)
 				if extended {
-					c.staleWhileRevalidate, c.staleIfError = parseDelta(stale), parseDelta(stale)
+					setDelta(&c.staleWhileRevalidate, stale)
+					setDelta(&c.staleIfError, stale)
 				}
-			case "stale-while-revalidate", "stale-if-error":
+			case "no-cache", "private", "must-revalidate", "proxy-revalidate", "stale-while-revalidate", "stale-if-error":
 				c.set(name, arg)
 			}
 		}
 	}
-	return c
+	return c, c != none
 }
 
 // targetNames returns configured targets in lower case, or the defaults.

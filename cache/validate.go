@@ -32,15 +32,15 @@ func conditionsOf(fields []Field) (c conditions) {
 		case "if-match":
 			c.ifMatch = joinLists(c.ifMatch, value, c.hasIfMatch)
 			c.hasIfMatch = true
-		case "if-modified-since":
-			c.ifModifiedSince = value
+		case "if-modified-since": // a second one makes no date of both (RFC 9110 13.1.3)
+			c.ifModifiedSince = joinLists(c.ifModifiedSince, value, c.ifModifiedSince != "")
 		case "if-unmodified-since":
-			c.ifUnmodifiedSince = value
+			c.ifUnmodifiedSince = joinLists(c.ifUnmodifiedSince, value, c.ifUnmodifiedSince != "")
 		case "range":
 			c.repeatedRange = c.repeatedRange || c.rangeValue != ""
 			c.rangeValue = value
 		case "if-range":
-			c.ifRange = value
+			c.ifRange = joinLists(c.ifRange, value, c.ifRange != "")
 		case "authorization":
 			c.authorization = true
 		case "upgrade":
@@ -59,21 +59,29 @@ func joinLists(a, b string, has bool) string {
 	return a + "," + b
 }
 
-// evaluate returns the status that a stored response answers with: its own, 304
-// or 412, in the order of RFC 9110 13.2.2. Conditions hold for 200 only.
+// forOrigin says whether the request carries conditions that only an origin may
+// answer in the negative (RFC 9111 4.3.2).
+func (c *conditions) forOrigin() bool { return c.hasIfMatch || c.ifUnmodifiedSince != "" }
+
+// admits says whether p meets the conditions for the origin. Where it does not, the
+// origin must be asked with them: what is stored can serve those that it meets, but
+// is no ground for a 412 (RFC 9111 4.3.2, RFC 9110 13.1.1).
+func (c *conditions) admits(p *response) bool {
+	switch {
+	case p.status != 200 || !c.forOrigin():
+		return true
+	case c.hasIfMatch:
+		return matchAny(c.ifMatch, p.etag, true)
+	}
+	t, ok := parseTime(c.ifUnmodifiedSince)
+	return !ok || p.lastModified == 0 || p.lastModified <= t.Unix()
+}
+
+// evaluate returns the status that a stored response answers with, its own or
+// 304, in the order of RFC 9110 13.2.2. Conditions hold for 200 only.
 func (c *conditions) evaluate(p *response) int {
 	if p.status != 200 {
 		return p.status
-	}
-	switch {
-	case c.hasIfMatch:
-		if !matchAny(c.ifMatch, p.etag, true) {
-			return 412
-		}
-	case c.ifUnmodifiedSince != "" && p.lastModified != 0:
-		if t, ok := parseTime(c.ifUnmodifiedSince); ok && p.lastModified > t.Unix() {
-			return 412
-		}
 	}
 	switch {
 	case c.hasIfNoneMatch:
@@ -145,10 +153,7 @@ func (c *conditions) rangeApplies(p *response) bool {
 	if !ok || p.lastModified == 0 || t.Unix() != p.lastModified {
 		return false
 	}
-	// A date is strong only if the response was made well after it (RFC 9110 8.8.2.2).
-	s, _ := p.field("date")
-	date, ok := parseTime(s)
-	return ok && date.Unix()-p.lastModified >= 1
+	return p.strongDate()
 }
 
 // validators returns the fields that ask the origin whether p is still current
@@ -165,31 +170,47 @@ func (p *response) validators() []Field {
 	return fields
 }
 
-// confirms says whether a 304 speaks of p (RFC 9111 4.3.4): a validator in it
-// must be p's.
+// confirms says whether a 304 speaks of p (RFC 9111 4.3.4): a strong validator in
+// it must be p's, else a weak one. One without any answers what we asked, which was
+// about p alone.
 func confirms(fields []Field, p *response) bool {
-	if tag, ok := fieldValue(fields, "etag"); ok && p.etag != "" {
+	tag, _ := fieldValue(fields, "etag")
+	value, hasModified := fieldValue(fields, "last-modified")
+	modified, valid := parseTime(value)
+	dated := hasModified && valid && p.lastModified != 0 && modified.Unix() == p.lastModified
+	switch {
+	case validETag(tag) && p.etag != "" && !strings.HasPrefix(tag, "W/"):
+		return tag == p.etag
+	case validETag(tag) && p.etag != "":
 		return strings.TrimPrefix(tag, "W/") == strings.TrimPrefix(p.etag, "W/")
-	}
-	if s, ok := fieldValue(fields, "last-modified"); ok && p.lastModified != 0 {
-		t, ok := parseTime(s)
-		return ok && t.Unix() == p.lastModified
+	case validETag(tag) && !strings.HasPrefix(tag, "W/"):
+		return dated && p.strongDate()
+	case hasModified && p.lastModified != 0:
+		return dated
 	}
 	return true
 }
 
+// strongDate says whether Last-Modified is a strong validator: the response was
+// made well after it (RFC 9110 8.8.2.2).
+func (p *response) strongDate() bool {
+	s, _ := p.field("date")
+	date, ok := parseTime(s)
+	return ok && p.lastModified != 0 && date.Unix()-p.lastModified >= 1
+}
+
 // freshened returns p's fields updated by those of a 304 (RFC 9111 3.2): each
 // name in update replaces all lines of that name, but for what describes the
-// stored bytes.
+// stored bytes. A weak form of our strong entity-tag does not weaken it.
 func freshened(p *response, update []Field) []Field {
 	fields := make([]Field, 0, len(p.fields)+len(update))
 	for _, f := range p.fields {
-		if _, ok := fieldValue(update, f.Name); !ok || keptOnFreshen(f.Name) {
+		if _, ok := fieldValue(update, f.Name); !ok || keptOnFreshen(p, f.Name) {
 			fields = append(fields, f)
 		}
 	}
 	for _, f := range update {
-		if !keptOnFreshen(f.Name) {
+		if !keptOnFreshen(p, f.Name) {
 			fields = append(fields, f)
 		}
 	}
@@ -197,10 +218,14 @@ func freshened(p *response, update []Field) []Field {
 	return fields
 }
 
-func keptOnFreshen(name string) bool {
+// keptOnFreshen names what a 304 cannot change: how the stored bytes are coded and
+// framed (RFC 9111 3.2).
+func keptOnFreshen(p *response, name string) bool {
 	switch name {
-	case "content-length", "content-encoding", "content-range", "content-type", "transfer-encoding":
+	case "content-length", "content-encoding", "content-range", "transfer-encoding":
 		return true
+	case "etag":
+		return p.etag != ""
 	}
 	return false
 }
