@@ -56,9 +56,11 @@ type Memory struct {
 	stats memoryCounters
 }
 
-// Bounds of the queues to the owner, and the sketch's part of the budget.
+// Bounds of the queues to the owner; parts of the budget that the sketch has and
+// that holes in spans may be before spans are cleared.
 const (
 	sketchShare = 256
+	holesShare  = 32
 	opsMax      = 8192
 	accessesMax = shards
 )
@@ -98,7 +100,6 @@ func (m *Memory) Lookup(key Key) (Stored, bool) {
 // hit records a request for e.
 func (m *Memory) hit(s *shard, e *entry) {
 	m.tick(s)
-	s.hits.Add(1)
 	b := e.body
 	b.last.Store(m.clock.Load())
 	n := b.hits.Add(1)
@@ -134,7 +135,9 @@ func (m *Memory) sample(s *shard, key uint64) {
 
 // requested records a request that found nothing and began a fill.
 func (m *Memory) requested(h Hash) {
-	m.tick(m.index.shard(h))
+	s := m.index.shard(h)
+	s.fills.Add(1)
+	m.tick(s)
 	m.policy.request(h.Lo, m.clock.Load())
 }
 
@@ -217,19 +220,36 @@ func (m *Memory) reserve(n int64) bool {
 	return true
 }
 
-// reclaim frees some memory that nobody uses or evicts one object. It returns
-// false when there is neither.
+// reclaim frees some memory that nobody uses or evicts an object or a few. It
+// returns false when there is neither.
 func (m *Memory) reclaim() bool {
 	if freed := m.slabs.trim(); freed > 0 {
 		m.used.Add(-freed)
 		return true
 	}
-	b := m.policy.evict(m.clock.Load(), m.budget.Load())
+	budget := m.budget.Load()
+	if m.slabs.holes.Load() > budget/holesShare && m.clearSpan() {
+		return true
+	}
+	b := m.policy.evict(m.clock.Load(), budget)
 	if b == nil {
 		return false
 	}
 	m.evicted(b)
 	return true
+}
+
+// clearSpan evicts what is in the emptiest span, so that its memory can serve
+// other sizes: when sizes shift, evictions one by one would leave holes
+// everywhere and free no page. It returns false when there was nothing to evict.
+func (m *Memory) clearSpan() (any bool) {
+	for _, b := range m.slabs.sparse() {
+		if m.policy.giveUp(b, placeMain, placeProbation) {
+			m.evicted(b)
+			any = true
+		}
+	}
+	return any
 }
 
 // evicted takes an object that the policy has given up out of the index.

@@ -18,8 +18,8 @@ type body struct {
 	// onDisk: the disk tier has it too, or is about to.
 	onDisk atomic.Bool
 	m      *Memory
-	block  block
 	data   []byte // block.mem[:length]; set before it is published
+	block  block
 	hash   Hash
 
 	// Guarded by policy.mu; see there.

@@ -20,14 +20,14 @@ const (
 
 // An entry binds a key to a meta and a body. It never changes once it is
 // published and is never reused: the collector keeps it for whoever still
-// looks at it.
+// looks at it. What a lookup compares and takes comes first: one cache line.
 type entry struct {
 	hash   Hash
 	text   string
-	meta   Meta
-	value  any
 	body   *body
+	value  any
 	charge int64 // bytes on the heap, for the account
+	meta   Meta
 }
 
 type index struct {
@@ -37,11 +37,11 @@ type index struct {
 type shard struct {
 	table    atomic.Pointer[table]
 	requests atomic.Uint64 // hits and fills; drives the clock
-	hits     atomic.Uint64
+	fills    atomic.Uint64
 	misses   atomic.Uint64
+	sampled  atomic.Uint32
 	// Accesses for the owner: the last sampleSlots of them, overwritten at will.
 	samples  [sampleSlots]atomic.Uint64
-	sampled  atomic.Uint32
 	mu       sync.Mutex // excludes writers
 	occupied int        // slots that are not empty
 	live     int        // slots with an entry
@@ -61,10 +61,13 @@ func newIndex() *index {
 	for i := range x.shards {
 		x.shards[i].table.Store(newTable(tableSlots))
 		// Spread over the shards, the steps of the clock come evenly.
-		x.shards[i].requests.Store(uint64(i % clockStep))
+		x.shards[i].requests.Store(headStart(i))
 	}
 	return x
 }
+
+// headStart is what the requests of a shard start from.
+func headStart(shard int) uint64 { return uint64(shard % clockStep) }
 
 func (x *index) shard(h Hash) *shard { return &x.shards[h.Lo%shards] }
 

@@ -2,6 +2,7 @@ package store
 
 import (
 	"math/rand/v2"
+	"slices"
 	"sync"
 )
 
@@ -69,12 +70,12 @@ func (p *policy) gone(b *body) {
 	b.place = placeGone
 }
 
-// giveUp forgets an object of the main part that nobody reads; false when it is
-// not one.
-func (p *policy) giveUp(b *body) bool {
+// giveUp forgets an object that is in one of the places and that nobody reads;
+// false when it is not such a one.
+func (p *policy) giveUp(b *body, from ...place) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if b.place != placeMain || b.pinned() {
+	if !slices.Contains(from, b.place) || b.pinned() {
 		return false
 	}
 	p.unlink(b)

@@ -111,7 +111,7 @@ func (o *owner) access(s *shard) {
 // evict drops whom ristretto has given up, if it is still in the main part.
 func (o *owner) evict(h Hash) {
 	e := o.m.index.findHash(h)
-	if e == nil || !o.m.policy.giveUp(e.body) {
+	if e == nil || !o.m.policy.giveUp(e.body, placeMain) {
 		return
 	}
 	o.m.stats.duels.Add(1)

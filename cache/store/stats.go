@@ -49,7 +49,7 @@ func (m *Memory) Stats() MemoryStats {
 	}
 	for i := range m.index.shards {
 		s := &m.index.shards[i]
-		st.Hits += int64(s.hits.Load())
+		st.Hits += int64(s.requests.Load() - headStart(i) - s.fills.Load())
 		st.Misses += int64(s.misses.Load())
 	}
 	m.policy.mu.Lock()
