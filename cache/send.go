@@ -182,6 +182,7 @@ func (x *exchange) pass(fwd Fwd, detail string) {
 		// An answer may begin before the request has ended; not every engine can.
 		_ = http.NewResponseController(x.w).EnableFullDuplex()
 	}
+	sent := time.Now()
 	resp, err := x.cache.origin.RoundTrip(out)
 	mu.Lock()
 	over = true
@@ -194,7 +195,20 @@ func (x *exchange) pass(fwd Fwd, detail string) {
 	if unsafeMethod(x.r.Method) && resp.StatusCode >= 200 && resp.StatusCode < 400 {
 		x.cache.invalidateAfter(x.r, resp)
 	}
-	x.relay(resp, x.cache.responseFields(resp, httpDate(time.Now())))
+	got := x.cache.receive(resp, sent)
+	if x.r.Method == http.MethodHead && !x.r.Route.Bypass && keyable(x.r) {
+		x.cache.learnFromHead(x.r, resp, &got)
+	}
+	if kept := x.keepPost(resp, &got); kept != nil {
+		defer kept.end()
+		resp.Body = struct {
+			io.Reader
+			io.Closer
+		}{kept, resp.Body}
+		o := &x.r.Outcome
+		o.Stored, o.HasTTL, o.TTL = true, true, kept.response.ttl(time.Now().UnixNano())
+	}
+	x.relay(resp, got.fields)
 }
 
 // relay sends an origin's response on, streaming.
