@@ -272,7 +272,7 @@ func (f *fill) again(p *response) {
 
 // serveStored lets everybody read the body that was found, under header p.
 func (f *fill) serveStored(p *response) {
-	f.verdict, f.resp = verdictFollow, p
+	f.verdict, f.resp, f.kept = verdictFollow, p, true
 	f.length = f.found.stored.Meta().Length
 	f.mu.Lock()
 	f.written = f.length
@@ -307,6 +307,7 @@ func (f *fill) merged(news *received) *response {
 	p := merged.settle(f.request.Route)
 	p.fields = without(p.fields, "age")
 	p.trailers, p.sliced, p.total, p.salt = prior.trailers, prior.sliced, prior.total, prior.salt
+	p.index()
 	return p
 }
 
@@ -349,8 +350,12 @@ func (f *fill) passOn(resp *fetched, why string) {
 	c := f.cache
 	c.stats.Uncacheable.Add(1)
 	if f.joined != "" {
+		last := passMarkTime
+		if resp.status >= 500 {
+			last = passMarkErrorTime
+		}
 		c.mu.Lock()
-		c.passed.set(c.store.Hasher().Key(f.joined).Hash.Lo, time.Now())
+		c.passed.set(c.store.Hasher().Key(f.joined).Hash.Lo, time.Now().Add(last))
 		c.mu.Unlock()
 	}
 	c.forget(f)
@@ -389,6 +394,10 @@ func (f *fill) fillStore(resp *fetched) {
 	c := f.cache
 	p := resp.settle(f.request.Route)
 	p.fields = without(p.fields, "age")
+	if p.encodable(f.request.Route, resp.ContentLength, len(resp.Trailer) > 0) {
+		p.salt = newSalt()
+	}
+	p.index()
 	key := f.chooseKey(p)
 	writer, err := c.store.Create(c.store.Hasher().Key(key), c.meta(f.request, p, resp.ContentLength))
 	if err != nil {
@@ -408,7 +417,9 @@ func (f *fill) fillStore(resp *fetched) {
 	trailers := trailersOf(resp.Response)
 	f.end(err, func() store.Meta {
 		whole := *p
-		whole.trailers = trailers
+		if whole.trailers = trailers; trailers != nil {
+			whole.salt = "" // they may speak of the bytes
+		}
 		return c.meta(f.request, &whole, f.written)
 	}, trailers)
 }

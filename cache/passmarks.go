@@ -7,6 +7,9 @@ const (
 	// passMarkTime is how long an uncacheable answer keeps its URL's requests
 	// from waiting for each other.
 	passMarkTime = time.Minute
+	// passMarkErrorTime is the same after a server's error, which says nothing of
+	// what comes when the origin has recovered.
+	passMarkErrorTime = time.Second
 )
 
 // passMarks remembers keys whose last answer could not be stored (hit-for-miss),
@@ -22,11 +25,11 @@ type passMark struct {
 	until int64
 }
 
-func (m *passMarks) set(lo uint64, now time.Time) {
+func (m *passMarks) set(lo uint64, until time.Time) {
 	if m.slots == nil {
 		m.slots = make([]passMark, passMarkSlots)
 	}
-	m.slots[lo%passMarkSlots] = passMark{lo, now.Add(passMarkTime).UnixNano()}
+	m.slots[lo%passMarkSlots] = passMark{lo, until.UnixNano()}
 }
 
 func (m *passMarks) has(lo uint64, now time.Time) bool {
