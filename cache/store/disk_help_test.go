@@ -103,7 +103,7 @@ func (d *Disk) idle() bool {
 func (d *Disk) ready() bool {
 	for _, v := range d.volumes {
 		v.mu.Lock()
-		ok := v.accepts() == nil && len(v.fresh) > 0
+		ok := v.accepts() == nil && len(v.fresh) == freshWanted
 		v.mu.Unlock()
 		if !ok {
 			return false
@@ -119,7 +119,7 @@ func (d *Disk) sealOpen(t testing.TB) {
 	for _, v := range d.volumes {
 		v.mu.Lock()
 		v.appendRemovals()
-		if err := v.roll(); err != nil {
+		if err := v.roll(0); err != nil {
 			t.Error(err)
 		}
 		v.mu.Unlock()

@@ -16,8 +16,10 @@ var errNoRoom = errors.New("no room for another segment")
 
 const (
 	keepEvery = time.Second
-	// freshBytes: segments for so much are kept ready, at least one.
-	freshBytes = 8 << 20
+	// Segments that are kept ready. The spare ones are for what the keeper
+	// appends, which cannot wait for it to make room.
+	freshWanted = 2
+	freshSpare  = 1
 )
 
 func (v *volume) writeLoop(ctx context.Context) {
@@ -101,7 +103,7 @@ func (v *volume) keep(ctx context.Context) {
 func (v *volume) lacksFresh() bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return len(v.fresh) < max(int(freshBytes/v.capacity), 1) && !v.closed
+	return len(v.fresh) < freshWanted && !v.closed
 }
 
 // indexCrowded reports whether an entry was refused since the last look.

@@ -111,9 +111,14 @@ func (v *volume) recover() error {
 	if held != nil {
 		v.admit(*held, true)
 	}
-	if err := v.prepareFresh(); err != nil && !errors.Is(err, errNoRoom) {
-		// Not fatal: what is there can be read, and the keeper tries again.
-		v.writeFailed(err)
+	for v.lacksFresh() {
+		if err := v.prepareFresh(); err != nil {
+			// Not fatal: what is there can be read, and the keeper tries again.
+			if !errors.Is(err, errNoRoom) {
+				v.writeFailed(err)
+			}
+			break
+		}
 	}
 	return nil
 }

@@ -132,7 +132,11 @@ func (v *volume) appendRecord(w *write) (*segment, error) {
 		return nil, ErrFull
 	}
 	if v.open == nil || v.open.size+size+int64(tableBytes(len(v.open.entries)+1)) > v.open.charge {
-		if err := v.roll(); err != nil {
+		spare := freshSpare
+		if w.background {
+			spare = 0
+		}
+		if err := v.roll(spare); err != nil {
 			return nil, err
 		}
 	}
@@ -158,9 +162,10 @@ func (v *volume) accepts() error {
 	return v.health.writable()
 }
 
-// roll seals the open segment and opens the next; v.mu is held.
-func (v *volume) roll() error {
-	if len(v.fresh) == 0 {
+// roll seals the open segment and opens the next, unless that leaves fewer
+// than spare; v.mu is held.
+func (v *volume) roll(spare int) error {
+	if len(v.fresh) <= spare {
 		v.stats.noSegment.Add(1)
 		signal(v.keepNow)
 		return ErrFull

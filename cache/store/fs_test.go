@@ -50,12 +50,13 @@ func failing(err error, suffix string, ops ...string) func(op, path string) erro
 
 func (f *faultFS) check(op, path string) error {
 	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.dead {
+	dead, fault := f.dead, f.fault
+	f.mu.Unlock()
+	if dead {
 		return errDead
 	}
-	if f.fault != nil {
-		return f.fault(op, path)
+	if fault != nil {
+		return fault(op, path)
 	}
 	return nil
 }

@@ -1,0 +1,549 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"edgecdn/internal/unit"
+)
+
+// fill puts objects of size under keys from..to-1.
+func fillDisk(t testing.TB, d *Disk, from, to, size int) {
+	t.Helper()
+	for i := from; i < to; i++ {
+		mustPut(t, d, keyOf(d, i), uint64(i+1)<<32, size)
+	}
+}
+
+func TestDiskReclaim(t *testing.T) {
+	dir := t.TempDir()
+	r := startDisk(t, configsOf(8<<20, dir), smallTuning(osFS{}))
+	defer r.stop(t)
+	fillDisk(t, r.Disk, 0, 40, 20_000)
+	// Hit twice: taken back, whether its header is where its body is or not.
+	for range 2 {
+		for i := range 5 {
+			wantTag(t, r.Disk, keyOf(r.Disk, i), uint64(i+1)<<32)
+		}
+	}
+	for i := 3; i < 8; i++ {
+		if err := r.Freshen(keyOf(r.Disk, i), testMeta(uint64(i+1)<<32|1, 0)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	held, err := r.Open(keyOf(r.Disk, 20)) // hit once: goes, but not from this reader
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := segmentFiles(t, dir)[0]
+	for i := 1000; i < 1600; i++ {
+		waitUntil(t, "the keeper has caught up", r.ready)
+		fillDisk(t, r.Disk, i, i+1, 20_000)
+	}
+	waitUntil(t, "the first segments are reclaimed", func() bool { return r.Stats().Directories[0].Reclaimed >= 4 })
+
+	s := r.Stats().Directories[0]
+	if s.TakenBack < 5 || s.Evicted == 0 || s.BytesUsed > s.BytesMax || s.BytesPinned == 0 {
+		t.Errorf("taken back %d, evicted %d, %d of %d bytes used, %d pinned", s.TakenBack, s.Evicted, s.BytesUsed, s.BytesMax, s.BytesPinned)
+	}
+	for i := range 8 {
+		switch {
+		case i < 3:
+			wantTag(t, r.Disk, keyOf(r.Disk, i), uint64(i+1)<<32)
+		case i < 5:
+			wantTag(t, r.Disk, keyOf(r.Disk, i), uint64(i+1)<<32|1)
+		default:
+			wantNone(t, r.Disk, keyOf(r.Disk, i))
+		}
+	}
+	wantNone(t, r.Disk, keyOf(r.Disk, 20))
+	if _, err := os.Stat(first); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a segment that is reclaimed has its name still: %v", err)
+	}
+	if tag, err := readStored(held); err != nil || tag != 21<<32 {
+		t.Errorf("what a reader holds: object %d, %v", tag, err)
+	}
+	held.Close()
+	waitUntil(t, "the segment is unlinked", func() bool { return r.Stats().Directories[0].BytesPinned == 0 })
+	if _, err := os.Stat(first + doomedSuffix); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a segment that nobody reads is there still: %v", err)
+	}
+}
+
+// TestDiskPinnedBudget: readers that hold on to reclaimed segments cannot make
+// the store pass its budget, nor evict all the rest.
+func TestDiskPinnedBudget(t *testing.T) {
+	r := startDisk(t, configsOf(8<<20, t.TempDir()), smallTuning(osFS{}))
+	defer r.stop(t)
+	var held []*Stored
+	for i := range 900 {
+		if err := r.put(keyOf(r.Disk, i), uint64(i+1)<<32, 20_000); err != nil && !errors.Is(err, ErrFull) {
+			t.Fatal(err)
+		}
+		if s, err := r.Open(keyOf(r.Disk, i)); err == nil {
+			held = append(held, s)
+		}
+	}
+	s := r.Stats().Directories[0]
+	if s.BytesUsed > s.BytesMax || s.BytesPinned == 0 || s.Objects < 100 {
+		t.Errorf("%d of %d bytes used, %d pinned, %d objects", s.BytesUsed, s.BytesMax, s.BytesPinned, s.Objects)
+	}
+	for _, s := range held {
+		if _, err := readStored(s); err != nil {
+			t.Error(err)
+		}
+		s.Close()
+	}
+	waitUntil(t, "the store takes objects again", func() bool { return r.put(keyOf(r.Disk, 1), 1<<32, 20_000) == nil })
+}
+
+func TestDiskLostSlice(t *testing.T) {
+	r := startDisk(t, configsOf(64<<20, t.TempDir()), smallTuning(osFS{}))
+	defer r.stop(t)
+	const size = 600_000 // five slices of 128 KiB
+	slice := int64(r.volumes[0].sliceBytes())
+	key := keyOf(r.Disk, 1)
+	mustPut(t, r.Disk, key, 1<<32, size)
+	waitUntil(t, "all is written", r.idle)
+
+	before := r.Stats().Directories[0].BytesRead
+	s, err := r.Open(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, 1000)
+	if _, err := s.ReadAt(got, 3*slice-500); err != nil || string(got) != string(testBody(1<<32, size)[3*slice-500:3*slice+500]) {
+		t.Fatalf("a range over two slices: %v", err)
+	}
+	if n := r.Stats().Directories[0].BytesRead - before; n != 2*blockBytes {
+		t.Errorf("read %d bytes for a range in two blocks", n)
+	}
+	if at, n := s.Gap(0, size); n != 0 {
+		t.Errorf("gap of %d at %d in a whole object", n, at)
+	}
+	s.Close()
+
+	h := func() uint64 {
+		seg, _, h, err := r.volumes[0].lookup(key, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		seg.release()
+		return h.fill
+	}()
+	r.volumes[0].remove(slicePrint(h, 2))
+	s, err = r.Open(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if at, n := s.Gap(100, size); at != 2*slice || n != slice {
+		t.Errorf("gap of %d at %d, want %d at %d", n, at, slice, 2*slice)
+	}
+	if at, n := s.Gap(2*slice+10, 20); at != 2*slice+10 || n != 20 {
+		t.Errorf("gap of %d at %d inside the gap", n, at)
+	}
+	if _, err := s.ReadAt(got, 2*slice); !errors.Is(err, ErrNotFound) {
+		t.Errorf("reading a lost slice: %v", err)
+	}
+	for _, i := range []int64{0, 1, 3, 4} {
+		if _, err := s.ReadAt(got, i*slice); err != nil || string(got) != string(testBody(1<<32, size)[i*slice:i*slice+1000]) {
+			t.Errorf("slice %d: %v", i, err)
+		}
+	}
+}
+
+// TestDiskDamage flips a bit in a body and one in a head while the store runs.
+func TestDiskDamage(t *testing.T) {
+	dir := t.TempDir()
+	r := startDisk(t, configsOf(64<<20, dir), smallTuning(osFS{}))
+	defer r.stop(t)
+	fillDisk(t, r.Disk, 0, 3, 150)
+	waitUntil(t, "all is written", r.idle)
+	damageBody(t, dir, 1<<32)
+	seg := segmentFiles(t, dir)[0]
+	flipBit(t, seg, unitBytes+3*unitBytes/2) // in the second record's head
+	wantNone(t, r.Disk, keyOf(r.Disk, 0))
+	wantNone(t, r.Disk, keyOf(r.Disk, 1))
+	wantTag(t, r.Disk, keyOf(r.Disk, 2), 3<<32)
+	if n := r.Stats().Directories[0].ChecksumErrors; n != 2 {
+		t.Errorf("%d checksum errors counted, want 2", n)
+	}
+	if s, err := r.Open(keyOf(r.Disk, 0)); err == nil {
+		s.Close()
+		t.Error("a damaged object is still named")
+	}
+}
+
+func TestDiskIndexBound(t *testing.T) {
+	tune := smallTuning(osFS{})
+	tune.entryBytes = 8 << 10
+	r := startDisk(t, configsOf(16<<20, t.TempDir()), tune)
+	defer r.stop(t)
+	full := false
+	for i := range 5000 {
+		err := r.put(keyOf(r.Disk, i), uint64(i+1)<<32, 100)
+		if err != nil && !errors.Is(err, ErrFull) {
+			t.Fatal(err)
+		}
+		full = full || err != nil
+	}
+	s := r.Stats().Directories[0]
+	if !full || s.IndexFull == 0 {
+		t.Error("the index takes entries past its bound")
+	}
+	if s.Objects > 16<<20/(8<<10)+64 || s.IndexBytes > 20*2048 {
+		t.Errorf("%d objects in an index of %d bytes", s.Objects, s.IndexBytes)
+	}
+	// The oldest segment is reclaimed though there is room for many more.
+	waitUntil(t, "a new object finds room in the index", func() bool {
+		return r.put(keyOf(r.Disk, 9999), 10000<<32, 100) == nil
+	})
+}
+
+func TestDiskAdmits(t *testing.T) {
+	tune := smallTuning(osFS{})
+	config := configsOf(8<<20, t.TempDir())
+	r := startDisk(t, config, tune)
+	defer r.stop(t)
+	meta := testMeta(1, 10_000)
+	if !r.Admits(keyOf(r.Disk, 1), meta) {
+		t.Error("a first request is refused though the disk is empty")
+	}
+	if r.Admits(keyOf(r.Disk, 2), testMeta(1, 8<<20)) {
+		t.Error("an object as large as the disk is admitted")
+	}
+	for i := range 1000 {
+		if r.volumes[0].fullness() >= firstTimersBelow {
+			break
+		}
+		mustPut(t, r.Disk, keyOf(r.Disk, 100+i), uint64(i), 50_000)
+	}
+	if r.Admits(keyOf(r.Disk, 3), meta) {
+		t.Error("a first request is admitted to a full disk")
+	}
+	if !r.Admits(keyOf(r.Disk, 3), meta) || !r.Admits(keyOf(r.Disk, 1), meta) {
+		t.Error("a second request is refused")
+	}
+	if n := r.Stats().Directories[0].FirstTimers; n != 1 {
+		t.Errorf("%d first-timers counted, want 1", n)
+	}
+}
+
+func TestDiskWriteRate(t *testing.T) {
+	config := configsOf(64<<20, t.TempDir())
+	config[0].WriteRate = 50 * unit.KiB
+	r := startDisk(t, config, smallTuning(osFS{}))
+	defer r.stop(t)
+	mustPut(t, r.Disk, keyOf(r.Disk, 1), 1<<32, 300_000)
+	waitUntil(t, "it is written", r.idle)
+	if r.Admits(keyOf(r.Disk, 2), testMeta(1, 100)) {
+		t.Error("admitted though the write budget is overdrawn")
+	}
+	if err := r.put(keyOf(r.Disk, 2), 2<<32, 100); !errors.Is(err, ErrFull) {
+		t.Errorf("put over the write budget: %v", err)
+	}
+	if n := r.Stats().Directories[0].OverRate; n != 2 {
+		t.Errorf("%d refusals counted, want 2", n)
+	}
+	wantTag(t, r.Disk, keyOf(r.Disk, 1), 1<<32)
+}
+
+func TestDebtBucket(t *testing.T) {
+	b := debtBucket{rate: 1000}
+	if !b.allows() {
+		t.Error("a full bucket refuses")
+	}
+	b.take(2500)
+	if b.allows() {
+		t.Error("an overdrawn bucket allows")
+	}
+	b.filled = b.filled.Add(-1 * time.Second) // a second passes
+	if b.allows() {
+		t.Error("the debt is paid too early")
+	}
+	b.filled = b.filled.Add(-1 * time.Second)
+	if !b.allows() {
+		t.Error("the debt is never paid")
+	}
+}
+
+func TestSeenFilter(t *testing.T) {
+	const keys = 10_000
+	f := newSeenFilter(keys)
+	hash := func() Hash { return Hash{rand.Uint64(), rand.Uint64()} }
+	var known []Hash
+	wrong := 0
+	for range keys {
+		h := hash()
+		if f.see(h) {
+			wrong++
+		}
+		known = append(known, h)
+	}
+	if wrong > keys/50 {
+		t.Errorf("%d of %d new keys are taken for known ones", wrong, keys)
+	}
+	for _, h := range known {
+		if !f.see(h) {
+			t.Fatal("a key is forgotten within the filter's length")
+		}
+	}
+	for range 3 * keys {
+		f.see(hash())
+	}
+	again := 0
+	for _, h := range known {
+		if f.see(h) {
+			again++
+		}
+	}
+	if again > keys/10 {
+		t.Errorf("%d of %d keys are remembered for more than two lengths", again, keys)
+	}
+}
+
+// TestDiskSlowDevice: what a device does not keep up with is refused, at once,
+// and what was taken is readable before it is written.
+func TestDiskSlowDevice(t *testing.T) {
+	block := make(chan struct{})
+	blocked := make(chan struct{}, 64)
+	fs := newFaultFS(rand.New(rand.NewPCG(1, 1)))
+	tune := smallTuning(fs)
+	tune.backlogMax = 300_000
+	r := startDisk(t, configsOf(64<<20, t.TempDir()), tune)
+	defer r.stop(t)
+	waitUntil(t, "the store is ready", r.ready)
+	fs.inject(func(op, path string) error {
+		if op == "write" {
+			blocked <- struct{}{}
+			<-block
+		}
+		return nil
+	})
+	mustPut(t, r.Disk, keyOf(r.Disk, 0), 1<<32, 100_000)
+	<-blocked
+	fillDisk(t, r.Disk, 1, 2, 100_000)
+	if err := r.put(keyOf(r.Disk, 2), 3<<32, 100_000); !errors.Is(err, ErrFull) {
+		t.Errorf("put over the backlog's bound: %v", err)
+	}
+	for i := range 2 {
+		wantTag(t, r.Disk, keyOf(r.Disk, i), uint64(i+1)<<32)
+	}
+	wantNone(t, r.Disk, keyOf(r.Disk, 2))
+	if s := r.Stats().Directories[0]; s.BacklogFull != 1 || s.BacklogBytes > 300_000 || s.BytesWritten != 0 {
+		t.Errorf("%d drops, %d bytes of backlog, %d written", s.BacklogFull, s.BacklogBytes, s.BytesWritten)
+	}
+	fs.inject(nil)
+	close(block)
+	waitUntil(t, "the backlog is written", r.idle)
+	wantTag(t, r.Disk, keyOf(r.Disk, 0), 1<<32)
+	mustPut(t, r.Disk, keyOf(r.Disk, 2), 3<<32, 100_000)
+}
+
+// TestDiskBuffers: what open Writers hold is bounded, and given back by Commit,
+// Abort and by being dropped.
+func TestDiskBuffers(t *testing.T) {
+	tune := smallTuning(osFS{})
+	tune.buffersMax = 400_000
+	r := startDisk(t, configsOf(64<<20, t.TempDir()), tune)
+	defer r.stop(t)
+	var writers []Writer
+	var full error
+	for i := range 5 {
+		w, err := r.Create(keyOf(r.Disk, i), testMeta(uint64(i+1)<<32, 100_000))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write(testBody(uint64(i+1)<<32, 100_000)); err != nil {
+			full = err
+		}
+		writers = append(writers, w)
+	}
+	if s := r.Stats(); !errors.Is(full, ErrFull) || s.BufferedBytes > 400_000 || s.BuffersFull == 0 {
+		t.Errorf("%v, %d bytes held, %d refused", full, s.BufferedBytes, s.BuffersFull)
+	}
+	if _, err := writers[4].Commit(testMeta(5<<32, 100_000)); !errors.Is(err, ErrFull) {
+		t.Errorf("commit after a failed write: %v", err)
+	}
+	s, err := writers[0].Commit(testMeta(1<<32, 100_000))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	for _, w := range writers {
+		w.Abort()
+	}
+	if n := r.Stats().BufferedBytes; n != 0 {
+		t.Errorf("%d bytes held by no Writer", n)
+	}
+	wantTag(t, r.Disk, keyOf(r.Disk, 0), 1<<32)
+	for i := 1; i < 5; i++ {
+		wantNone(t, r.Disk, keyOf(r.Disk, i))
+	}
+}
+
+// TestDiskFailingDirectory: of two directories one fails; objects go to the
+// other, and come back to it when it recovers.
+func TestDiskFailingDirectory(t *testing.T) {
+	for name, fault := range map[string]error{"full": syscall.ENOSPC, "failing": syscall.EIO, "read-only": syscall.EROFS} {
+		t.Run(name, func(t *testing.T) {
+			bad := t.TempDir()
+			fs := newFaultFS(rand.New(rand.NewPCG(1, 1)))
+			r := startDisk(t, configsOf(64<<20, bad, t.TempDir()), smallTuning(fs))
+			defer r.stop(t)
+			fillDisk(t, r.Disk, 0, 100, 2000)
+			waitUntil(t, "all is written", r.idle)
+			fs.inject(failing(fault, bad, "write", "create"))
+			waitUntil(t, "the directory is out of use", func() bool {
+				_ = r.put(keyOf(r.Disk, 1), 2<<32, 2000)
+				_ = r.put(keyOf(r.Disk, rand.IntN(1000)+2000), 2<<32, 2000)
+				return r.Stats().Directories[0].State != "serving"
+			})
+			for i := 200; i < 300; i++ {
+				if err := r.put(keyOf(r.Disk, i), uint64(i+1)<<32, 2000); err != nil {
+					t.Fatal(err)
+				}
+				wantTag(t, r.Disk, keyOf(r.Disk, i), uint64(i+1)<<32)
+			}
+			if s := r.Stats().Directories[0]; s.Error == "" || s.WriteErrors == 0 {
+				t.Errorf("state %s, error %q, %d write errors", s.State, s.Error, s.WriteErrors)
+			}
+			for i := 2; i < 100; i++ {
+				wantTag(t, r.Disk, keyOf(r.Disk, i), uint64(i+1)<<32)
+			}
+			fs.inject(nil)
+			waitUntil(t, "the directory is in use", r.ready)
+			before := r.Stats().Directories[0].Stored
+			fillDisk(t, r.Disk, 300, 400, 2000)
+			if n := r.Stats().Directories[0].Stored - before; n < 20 {
+				t.Errorf("%d of 100 objects went to the directory that recovered", n)
+			}
+			for i := 200; i < 400; i++ {
+				wantTag(t, r.Disk, keyOf(r.Disk, i), uint64(i+1)<<32)
+			}
+		})
+	}
+}
+
+func TestDiskBlindDirectory(t *testing.T) {
+	fs := newFaultFS(rand.New(rand.NewPCG(1, 1)))
+	r := startDisk(t, configsOf(64<<20, t.TempDir()), smallTuning(fs))
+	defer r.stop(t)
+	fillDisk(t, r.Disk, 0, 20, 2000)
+	waitUntil(t, "all is written", r.idle)
+	var reads atomic.Int64
+	fs.inject(func(op, path string) error {
+		if op == "read" {
+			reads.Add(1)
+			return syscall.EIO
+		}
+		return nil
+	})
+	for i := range 1000 {
+		if _, err := r.Open(keyOf(r.Disk, i%20)); !errors.Is(err, ErrNotFound) || !errors.Is(err, ErrBroken) {
+			t.Fatalf("open on a device that cannot be read: %v", err)
+		}
+	}
+	if n := reads.Load(); n > 3*blindAfter {
+		t.Errorf("%d reads from a device that cannot be read", n)
+	}
+	fs.inject(nil)
+	waitUntil(t, "the directory can be read", func() bool {
+		_, err := r.read(keyOf(r.Disk, 1))
+		return err == nil
+	})
+	for i := range 20 {
+		wantTag(t, r.Disk, keyOf(r.Disk, i), uint64(i+1)<<32)
+	}
+}
+
+func TestDiskPrepare(t *testing.T) {
+	refuse := false
+	prepare := func(m *Meta) (any, int64, error) {
+		if refuse {
+			return nil, 0, errors.New("unknown version")
+		}
+		return fmt.Sprintf("value of %s", m.Header), 0, nil
+	}
+	d, err := openDiskWith(configsOf(64<<20, t.TempDir()), prepare, slog.New(slog.DiscardHandler), smallTuning(osFS{}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	key := keyOf(d, 1)
+	if err := d.put(key, 5, 100); err != nil {
+		t.Fatal(err)
+	}
+	s, err := d.Open(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Value() != "value of header 5" || s.Tier() != "disk" {
+		t.Errorf("value %v from %s", s.Value(), s.Tier())
+	}
+	s.Close()
+	refuse = true
+	if _, err := d.Open(key); !errors.Is(err, ErrNotFound) {
+		t.Errorf("open of what cannot be prepared: %v", err)
+	}
+	refuse = false
+	wantNone(t, d, key)
+}
+
+// TestDiskWithoutRun: Close writes what was appended, also when Run never ran.
+func TestDiskWithoutRun(t *testing.T) {
+	config := configsOf(64<<20, t.TempDir())
+	d, err := openDiskWith(config, nil, slog.New(slog.DiscardHandler), smallTuning(osFS{}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 3 {
+		if err := d.put(keyOf(d, i), uint64(i+1)<<32, 1000); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := d.Remove(keyOf(d, 1)); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Open(keyOf(d, 0)); !errors.Is(err, ErrClosed) {
+		t.Errorf("open after close: %v", err)
+	}
+	r := startDisk(t, config, smallTuning(osFS{}))
+	defer r.stop(t)
+	wantTag(t, r.Disk, keyOf(r.Disk, 0), 1<<32)
+	wantNone(t, r.Disk, keyOf(r.Disk, 1))
+	wantTag(t, r.Disk, keyOf(r.Disk, 2), 3<<32)
+}
+
+// TestDiskFiles: few files are open, however many segments there are.
+func TestDiskFiles(t *testing.T) {
+	r := startDisk(t, configsOf(32<<20, t.TempDir()), smallTuning(osFS{}))
+	defer r.stop(t)
+	fillDisk(t, r.Disk, 0, 400, 60_000)
+	waitUntil(t, "all is written", r.idle)
+	var wg sync.WaitGroup
+	for g := range 4 {
+		wg.Go(func() {
+			for i := g; i < 400; i += 4 {
+				wantTag(t, r.Disk, keyOf(r.Disk, i), uint64(i+1)<<32)
+			}
+		})
+	}
+	wg.Wait()
+	if n := r.Stats().Directories[0].Segments; n < 40 {
+		t.Fatalf("%d segments are too few for this test", n)
+	}
+	waitUntil(t, "files are closed", func() bool { return r.Stats().Directories[0].OpenFiles <= 8 })
+}
