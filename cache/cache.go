@@ -69,6 +69,12 @@ type Stats struct {
 	SlicesVoid     atomic.Uint64 // such responses given up because a part was of another representation
 	VariantsReset  atomic.Uint64 // targets whose variants were forgotten for being too many
 	Invalidated    atomic.Uint64 // targets forgotten after an unsafe request (RFC 9111 4.4)
+
+	Encoded          atomic.Uint64 // bodies encoded and stored beside the plain ones
+	EncodedSaved     atomic.Uint64 // bytes that these are smaller by
+	EncodingsVain    atomic.Uint64 // bodies that hardly got smaller; they stay plain
+	EncodingsDropped atomic.Uint64 // bodies not encoded because too many were waiting
+	EncodingsFailed  atomic.Uint64 // bodies whose encoding the store would not take or lost
 }
 
 // Cache is a shared HTTP cache. Lookup and ServeHTTP may be called at any time
@@ -90,6 +96,11 @@ type Cache struct {
 	mu     sync.Mutex
 	fills  map[string]*fill // by key text; those that others may join
 	passed passMarks
+	// Coded bodies to be made, and whether somebody is at it.
+	encodings  []encoding
+	isEncoding bool
+
+	asked askMarks
 
 	background context.Context // of fills; ends with Close
 	stop       context.CancelFunc
@@ -131,6 +142,8 @@ func (c *Cache) Stats() *Stats { return &c.stats }
 
 // Close breaks off the fills under way and waits for them.
 func (c *Cache) Close() {
+	c.mu.Lock() // who starts work under it does so before this, or not at all
 	c.stop()
+	c.mu.Unlock()
 	c.work.Wait()
 }

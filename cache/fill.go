@@ -73,6 +73,7 @@ type fill struct {
 	fwdStatus int
 	detail    string
 	announced bool     // trailers were announced
+	kept      bool     // the body was stored before, it is not fetched
 	fetched   *fetched // with verdictLive
 	sliceKey  string   // of the slice that the body is
 	storing   bool

@@ -144,7 +144,8 @@ func (p *received) settle(rt *route.Route) *response {
 	if !explicit {
 		r.flags |= flagHeuristic
 	}
-	if c.noTransform {
+	// Of Cache-Control it holds for all who pass the response on, not for caches alone.
+	if c.noTransform || parseControl(p.fields, "cache-control").noTransform {
 		r.flags |= flagNoTransform
 	}
 	r.index()

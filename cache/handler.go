@@ -356,6 +356,7 @@ func (x *exchange) join(f *fill, reader *follower, first bool) bool {
 			return false
 		}
 	}
+	x.conds.negotiate(x.r, f.resp, f.length)
 	a := x.conds.answer(x.r.Method, f.resp, f.length)
 	written, done, storing := f.progress()
 	if !done && a.off > written+farAhead {
@@ -368,6 +369,13 @@ func (x *exchange) join(f *fill, reader *follower, first bool) bool {
 	o.HasTTL, o.TTL = true, f.resp.ttl(now)
 	if f.fwdStatus != a.status {
 		o.FwdStatus = f.fwdStatus
+	}
+	if f.kept {
+		if coded := x.encode(f.found.key, f.resp, &a, now); coded != nil {
+			defer coded.Close()
+			x.sendBody(f.resp, coded, &a, now)
+			return false
+		}
 	}
 	x.sendFollowed(f, reader, &a, now)
 	return false

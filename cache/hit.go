@@ -27,6 +27,8 @@ type Hit struct {
 	Age int64
 
 	stored  store.Stored
+	coding  string // of the body, if the edge made it
+	other   bool   // than what is stored (answer)
 	resp    *response
 	cache   *Cache
 	request *Request
@@ -38,7 +40,7 @@ func (h *Hit) Body() []byte { return h.stored.Bytes()[h.Offset : h.Offset+h.Leng
 // AppendFields appends the field lines to send with Status: Content-Length, Age,
 // Content-Range and Cache-Status included, hop-by-hop fields left out.
 func (h *Hit) AppendFields(fields []Field) []Field {
-	a := answer{status: h.Status, off: h.Offset, n: h.Length, size: h.stored.Meta().Length}
+	a := answer{status: h.Status, off: h.Offset, n: h.Length, size: h.stored.Meta().Length, coding: h.coding, other: h.other}
 	return h.cache.appendAnswer(fields, h.request, h.resp, &a, h.Age)
 }
 
@@ -47,7 +49,7 @@ func (h *Hit) Release() { h.stored.Close() }
 
 func (h *Hit) answer(conds *conditions, now int64) {
 	a := conds.answer(h.request.Method, h.resp, h.stored.Meta().Length)
-	h.Status, h.Offset, h.Length, h.Age = a.status, a.off, a.n, h.resp.age(now)
+	h.Status, h.Offset, h.Length, h.Age, h.other = a.status, a.off, a.n, h.resp.age(now), a.other
 }
 
 // answer is what is sent of a stored response: its status and which bytes.
@@ -55,12 +57,16 @@ type answer struct {
 	status       int
 	off, n, size int64 // size of the whole body; -1 while it is unknown
 	parts        *byteRanges
+	coding       string // that the edge made for it
+	// other: its bytes are not the stored ones, or for a 304 need not be.
+	other bool
 }
 
 // answer applies the conditions and a single range of a request to a response
 // whose body has size bytes, -1 where that is not known yet (no range then).
 func (c *conditions) answer(method string, p *response, size int64) answer {
 	a := answer{status: c.evaluate(p), n: size, size: size}
+	a.other = a.status == 304 && c.mayDiffer()
 	switch {
 	case a.status != p.status || noBody(a.status):
 		a.n = 0
@@ -126,9 +132,19 @@ func appendStored(fields []Field, p *response, a *answer) []Field {
 		switch {
 		case a.status == 304 && !sentWith304(f.Name, p):
 		case a.parts != nil && f.Name == "content-type", f.Name == surrogateControl:
+		case a.other && describesBytes(f.Name):
 		default:
 			fields = append(fields, f)
 		}
+	}
+	if a.other && p.weakETag != "" {
+		fields = append(fields, Field{"etag", p.weakETag})
+	}
+	if a.coding != "" {
+		fields = append(fields, Field{"content-encoding", a.coding})
+	}
+	if p.addVary {
+		fields = append(fields, Field{"vary", "Accept-Encoding"})
 	}
 	if a.parts != nil {
 		fields = append(fields, Field{"content-type", "multipart/byteranges; boundary=" + a.parts.boundary})

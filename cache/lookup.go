@@ -32,9 +32,17 @@ func (c *Cache) Lookup(r *Request) (Hit, bool) {
 		stored.Close()
 		return Hit{}, false
 	}
+	if p.negotiable {
+		conds.negotiate(r, p, stored.Meta().Length)
+		if conds.decode {
+			stored.Close()
+			return Hit{}, false
+		}
+	}
 	hit := Hit{stored: stored, resp: p, cache: c, request: r}
 	hit.answer(&conds, now)
-	r.Outcome = Outcome{Hit: true, HasTTL: true, TTL: p.ttl(now), Tier: stored.Tier()}
+	hit.encode(&conds, now)
+	r.Outcome = Outcome{Hit: true, HasTTL: true, TTL: p.ttl(now), Tier: hit.stored.Tier()}
 	return hit, true
 }
 

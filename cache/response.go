@@ -21,6 +21,7 @@ const (
 	kindResponse = 1 // a response
 	kindVary     = 2 // no body: names the request fields that select the response
 	kindSliced   = 3 // no body: a response whose body is kept in slices
+	kindSalted   = 4 // a response that has coded bodies or may get them
 )
 
 // Flags of an encoded response.
@@ -57,8 +58,15 @@ type response struct {
 	// sliced: the body of total bytes is kept in slices (slices.go).
 	sliced bool
 	total  int64
-	// salt is part of the keys of a marker's variants, or of a body's slices.
+	// salt is part of the keys of a marker's variants, of a body's slices, or of a
+	// response's coded bodies (compress.go).
 	salt string
+
+	// What negotiation asks: whether the body may be sent in another coding, the one
+	// that it is stored in if we know it, and what is said of it then.
+	negotiable, addVary bool
+	coded               accepted
+	weakETag            string
 }
 
 func (p *response) has(flag uint8) bool { return p.flags&flag != 0 }
@@ -96,6 +104,8 @@ func (p *response) encode() []byte {
 		kind = kindVary
 	case p.sliced:
 		kind = kindSliced
+	case p.salt != "":
+		kind = kindSalted
 	}
 	b := append(make([]byte, 0, 512), codecVersion, kind)
 	if kind == kindVary {
@@ -115,6 +125,8 @@ func (p *response) encode() []byte {
 	b = appendFields(b, p.trailers)
 	if p.sliced {
 		b = binary.AppendVarint(appendString(b, p.salt), p.total)
+	} else if p.salt != "" {
+		b = appendString(b, p.salt)
 	}
 	return b
 }
@@ -146,7 +158,7 @@ func decode(b []byte) (*response, error) {
 		for range d.count() {
 			p.varyBy = append(p.varyBy, d.string())
 		}
-	case kind == kindResponse || kind == kindSliced:
+	case kind == kindResponse || kind == kindSliced || kind == kindSalted:
 		p.flags = d.byte()
 		p.status = int(d.varint())
 		p.ageZero, p.freshUntil = d.varint(), d.varint()
@@ -155,6 +167,9 @@ func decode(b []byte) (*response, error) {
 		p.trailers = d.fields()
 		if kind == kindSliced {
 			p.sliced, p.salt, p.total = true, d.string(), d.varint()
+		}
+		if kind == kindSalted {
+			p.salt = d.string()
 		}
 	default:
 		d.err = errEncoding
@@ -180,6 +195,7 @@ func (p *response) index() {
 			p.lastModified = t.Unix()
 		}
 	}
+	p.indexCodings()
 }
 
 // decoder reads an encoded header and remembers the first error. Strings share
@@ -254,8 +270,8 @@ func Prepare(m *store.Meta) (any, int64, error) {
 	if err != nil {
 		return nil, 0, err
 	}
-	const fieldSize, responseSize = 32, 200
-	return p, int64(len(m.Header) + responseSize + fieldSize*(cap(p.fields)+len(p.trailers)+len(p.varyBy))), nil
+	const fieldSize, responseSize = 32, 232
+	return p, int64(len(m.Header) + len(p.weakETag) + responseSize + fieldSize*(cap(p.fields)+len(p.trailers)+len(p.varyBy))), nil
 }
 
 // validETag reports whether s is an entity-tag (RFC 9110 8.8.3).

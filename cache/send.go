@@ -11,25 +11,37 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"edgecdn/cache/store"
 )
 
 // sendStored answers from a stored response whose body is in one piece, and gives
 // it back.
 func (x *exchange) sendStored(fd *found, now int64) {
 	defer fd.close()
+	x.conds.negotiate(x.r, fd.resp, fd.stored.Meta().Length)
 	a := x.conds.answerParts(x.r.Method, fd.resp, fd.stored.Meta().Length)
+	if coded := x.encode(fd.key, fd.resp, &a, now); coded != nil {
+		fd.stored.Close()
+		fd.stored = coded
+	}
 	x.r.Outcome = Outcome{Hit: true, HasTTL: true, TTL: fd.resp.ttl(now), Tier: fd.stored.Tier()}
-	x.writeAnswer(fd.resp, &a, now, len(fd.resp.trailers) > 0)
-	whole := fd.stored.Bytes()
-	x.sendParts(&a, func(off, n int64) {
+	x.sendBody(fd.resp, fd.stored, &a, now)
+}
+
+// sendBody sends an answer from p whose body is stored in one piece.
+func (x *exchange) sendBody(p *response, stored *store.Stored, a *answer, now int64) {
+	x.writeAnswer(p, a, now, len(p.trailers) > 0)
+	whole := stored.Bytes()
+	x.sendParts(a, func(off, n int64) {
 		if whole != nil {
 			x.writeAll(whole[off : off+n])
 		} else {
-			x.copyFrom(io.NewSectionReader(fd.stored, off, n))
+			x.copyFrom(io.NewSectionReader(stored, off, n))
 		}
 	})
 	if a.status == 200 && x.r.Method != http.MethodHead {
-		x.writeTrailers(fd.resp.trailers)
+		x.writeTrailers(p.trailers)
 	}
 }
 

@@ -9,7 +9,8 @@ package cache
 //
 //	origin NAME [PATH]      answers (for PATH, or for all) come from file NAME; "down": no answer
 //	get|head|post TARGET    a request; indented lines below are its fields
-//	want KEY VALUE          of the last response: status, body, aborted, a field name
+//	want KEY VALUE          of the last response: status, body, aborted, a field name,
+//	                        or decoded: the body without its content coding
 //	lacks NAME              the last response has no such field
 //	requests N              the origin has seen so many requests since last asked
 //	saw NAME VALUE          the origin's last request had this field
@@ -338,6 +339,8 @@ func (b *bed) want(key, value string) error {
 		got = fmt.Sprint(b.last.status)
 	case "body":
 		got = b.last.body.String()
+	case "decoded":
+		got = decoded(b.last)
 	case "aborted":
 		got = fmt.Sprint(b.last.aborted)
 	default:

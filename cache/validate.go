@@ -18,6 +18,7 @@ type conditions struct {
 	rangeValue, ifRange                 string
 	repeatedRange                       bool
 	authorization, upgrade, cacheFields bool
+	negotiation                         // with the stored response at hand
 }
 
 // conditionsOf reads the fields that decide how a stored response answers.
@@ -150,7 +151,7 @@ func (c *conditions) rangeApplies(p *response) bool {
 		return !strings.HasPrefix(c.ifRange, "W/") && c.ifRange == p.etag
 	}
 	t, ok := parseTime(c.ifRange)
-	if !ok || p.lastModified == 0 || t.Unix() != p.lastModified {
+	if !ok || c.mayDiffer() || p.lastModified == 0 || t.Unix() != p.lastModified {
 		return false
 	}
 	return p.strongDate()

@@ -41,6 +41,11 @@ func (emit emitter) cache(s *cache.Stats) {
 		{"edge_cache_slices_void_total", "Responses in slices given up because a part was of another representation.", &s.SlicesVoid},
 		{"edge_cache_variants_reset_total", "Targets whose variants were forgotten for being too many.", &s.VariantsReset},
 		{"edge_cache_invalidated_total", "Targets forgotten after an unsafe request (RFC 9111 4.4).", &s.Invalidated},
+		{"edge_cache_encoded_total", "Bodies encoded and stored beside the plain ones.", &s.Encoded},
+		{"edge_cache_encoded_saved_bytes_total", "Bytes that encoded bodies are smaller by than the plain ones, once for each.", &s.EncodedSaved},
+		{"edge_cache_encodings_vain_total", "Bodies that hardly got smaller by being encoded; they stay plain.", &s.EncodingsVain},
+		{"edge_cache_encodings_dropped_total", "Bodies not encoded because too many were waiting.", &s.EncodingsDropped},
+		{"edge_cache_encodings_failed_total", "Bodies whose encoding the store would not take or lost.", &s.EncodingsFailed},
 		{"edge_cache_clients_gone_total", "Clients that went away before their response ended.", &s.ClientsDropped},
 	} {
 		emit.counter(c.name, c.help, c.count.Load())
