@@ -20,12 +20,12 @@ const (
 	TiB Bytes = 1 << 40
 )
 
-var suffixes = []struct {
-	text string
+var units = []struct {
+	name string
 	size Bytes
 }{
-	{"tib", TiB}, {"gib", GiB}, {"mib", MiB}, {"kib", KiB},
-	{"tb", 1e12}, {"gb", 1e9}, {"mb", 1e6}, {"kb", 1e3}, {"b", 1},
+	{"TiB", TiB}, {"GiB", GiB}, {"MiB", MiB}, {"KiB", KiB},
+	{"TB", 1e12}, {"GB", 1e9}, {"MB", 1e6}, {"kB", 1e3}, {"B", 1},
 }
 
 // UnmarshalText parses text such as "64MiB", "1.5 GB" or "4096". Negative and
@@ -33,9 +33,9 @@ var suffixes = []struct {
 func (b *Bytes) UnmarshalText(text []byte) error {
 	s := strings.ToLower(strings.TrimSpace(string(text)))
 	size := Bytes(1)
-	for _, suffix := range suffixes {
-		if rest, ok := strings.CutSuffix(s, suffix.text); ok {
-			s, size = strings.TrimSpace(rest), suffix.size
+	for _, unit := range units {
+		if rest, ok := strings.CutSuffix(s, strings.ToLower(unit.name)); ok {
+			s, size = strings.TrimSpace(rest), unit.size
 			break
 		}
 	}
@@ -57,13 +57,14 @@ func (b Bytes) MarshalText() ([]byte, error) { return []byte(b.String()), nil }
 
 // String returns the shortest exact form: 1GiB, 1500MB, 4097B.
 func (b Bytes) String() string {
-	for _, suffix := range []struct {
-		text string
-		size Bytes
-	}{{"TiB", TiB}, {"GiB", GiB}, {"MiB", MiB}, {"KiB", KiB}, {"MB", 1e6}, {"kB", 1e3}} {
-		if b != 0 && b%suffix.size == 0 {
-			return strconv.FormatInt(int64(b/suffix.size), 10) + suffix.text
+	text := strconv.FormatInt(int64(b), 10) + "B"
+	for _, unit := range units {
+		if b == 0 || b%unit.size != 0 {
+			continue
+		}
+		if s := strconv.FormatInt(int64(b/unit.size), 10) + unit.name; len(s) < len(text) {
+			text = s
 		}
 	}
-	return strconv.FormatInt(int64(b), 10) + "B"
+	return text
 }
