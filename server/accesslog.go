@@ -70,8 +70,8 @@ func (l *accessLog) write(x *exchange, took time.Duration) {
 	if l.format == nil {
 		return
 	}
-	r := x.record(took)
-	x.line = l.format(x.line[:0], &r)
+	x.entry = x.record(took)
+	x.line = l.format(x.line[:0], &x.entry)
 	l.mu.Lock()
 	if len(l.pending)+len(x.line) > logBufferBytes {
 		l.mu.Unlock()

@@ -52,7 +52,8 @@ type exchange struct {
 
 	body   requestBody
 	fields []cache.Field // scratch for the fields of a hit
-	line   []byte        // scratch for the access log
+	entry  record        // of the access log
+	line   []byte        // scratch for its line
 }
 
 // exchanges is reset field by field, so that the slices in it keep their room.
