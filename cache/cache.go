@@ -36,9 +36,6 @@ type Config struct {
 	// Unframed says whether the end of a response's body cannot be told from a
 	// cut connection; such bodies are passed through and not stored. May be nil.
 	Unframed func(*http.Response) bool
-	// Targets are the fields with directives for this cache, the first valid one
-	// wins over Cache-Control (RFC 9213). Default: Surrogate-Control, CDN-Cache-Control.
-	Targets []string
 	// Match finds the route of another target of the same host, for Location and
 	// Content-Location of unsafe requests (RFC 9111 4.4). May be nil.
 	Match func(host, target string) (*route.Route, error)
@@ -87,7 +84,6 @@ type Cache struct {
 	origin    http.RoundTripper
 	direct    func(ctx context.Context, origin, target string) context.Context
 	unframed  func(*http.Response) bool
-	targets   []string
 	match     func(host, target string) (*route.Route, error)
 	log       *slog.Logger
 	fillsMax  int64
@@ -130,8 +126,8 @@ func New(cfg Config) *Cache {
 	c := &Cache{
 		name: cfg.Name, loopID: cfg.Name + ";id=" + id, loopToken: id,
 		store: cfg.Store, origin: cfg.Origin, direct: cfg.Direct, unframed: cfg.Unframed,
-		targets: targetNames(cfg.Targets), match: cfg.Match,
-		log: cfg.Log, fillsMax: int64(cfg.Fills), fills: map[string]*fill{},
+		match: cfg.Match,
+		log:   cfg.Log, fillsMax: int64(cfg.Fills), fills: map[string]*fill{},
 	}
 	c.background, c.stop = context.WithCancel(context.Background())
 	return c

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"edgecdn/cache/store"
+	"edgecdn/route"
 )
 
 const copyBytes = 64 << 10
@@ -151,14 +152,14 @@ func (f *fill) forward(validators []Field) (*fetched, error) {
 		c.stats.FetchErrors.Add(1)
 		return nil, err
 	}
-	return &fetched{resp, c.receive(resp, sent)}, nil
+	return &fetched{resp, c.receive(f.request.Route, resp, sent)}, nil
 }
 
 // receive reads the header of a response that has just arrived.
-func (c *Cache) receive(resp *http.Response, sent time.Time) received {
+func (c *Cache) receive(rt *route.Route, resp *http.Response, sent time.Time) received {
 	now := time.Now()
 	fields := c.responseFields(resp, httpDate(now))
-	directives, targeted := effectiveControl(fields, c.targets)
+	directives, targeted := effectiveControl(fields, rt.Targets)
 	return received{status: resp.StatusCode, fields: fields,
 		control: directives, targeted: targeted, requestTime: sent, responseTime: now}
 }
@@ -286,25 +287,25 @@ func (f *fill) serveStored(p *response) {
 // merged returns what the stored response becomes with a 304, or with the answer to
 // a HEAD (RFC 9111 3.2, 4.3.4, 4.3.5). nil: it may not be stored any longer.
 func (f *fill) merged(news *received) *response {
-	c, prior := f.cache, f.found.resp
+	rt, prior := f.request.Route, f.found.resp
 	merged := *news
 	merged.status = prior.status
 	// Age is that of the news, not of the stored response (RFC 9111 4.2.3).
 	merged.fields = freshened(prior, news.fields)
-	merged.control, merged.targeted = effectiveControl(merged.fields, c.targets)
+	merged.control, merged.targeted = effectiveControl(merged.fields, rt.Targets)
 	length := f.found.stored.Meta().Length
 	if prior.sliced {
 		length = -1
 	}
 	names, _ := varyNames(merged.fields)
-	if ok, _ := storable(f.asked(), &merged, f.request.Route, length); !ok ||
+	if ok, _ := storable(f.asked(), &merged, rt, length); !ok ||
 		len(names) > 0 && (f.found.marker == nil || !contains(f.found.marker.varyBy, names)) {
 		return nil
 	}
 	if _, few := groupsOf(merged.fields); !few {
 		return nil
 	}
-	p := merged.settle(f.request.Route)
+	p := merged.settle(rt)
 	p.fields = without(p.fields, "age")
 	p.trailers, p.sliced, p.total, p.salt = prior.trailers, prior.sliced, prior.total, prior.salt
 	p.index()
@@ -478,7 +479,7 @@ func (f *fill) chooseKey(p *response) string {
 	case f.found.resp == nil:
 		marker = f.countVariant(marker)
 	}
-	f.variant, f.varies = string(appendVariant([]byte(f.found.primary), f.request.Fields, marker)), marker
+	f.variant, f.varies = string(appendVariant([]byte(f.found.primary), f.request, marker)), marker
 	f.cache.register(f, f.variant) // before anybody can know of it
 	write()
 	return f.variant

@@ -74,6 +74,12 @@ func (c *Cache) outgoing(ctx context.Context, r *Request, asIs bool) *http.Reque
 	}
 	if !asIs {
 		h["Accept-Encoding"] = []string{string(acceptedCodings(r.Fields).append(nil))}
+		for name, listed := range r.Route.Vary {
+			h.Del(name)
+			if value := firstListed(r.Fields, name, listed); value != "" {
+				h.Set(name, value)
+			}
+		}
 	}
 	authority := r.Host // as in the key: another spelling must not get another answer stored
 	if asIs {

@@ -96,7 +96,7 @@ func (c *Cache) find(r *Request) found {
 	}
 	stored.Close()
 	fd.marker, fd.fwd = p, FwdVaryMiss
-	fd.key = string(appendVariant(r.scratch, r.Fields, p))
+	fd.key = string(appendVariant(r.scratch, r, p))
 	if stored = c.open(fd.key); stored != nil {
 		fd.stored, fd.resp = stored, stored.Value().(*response)
 	}
@@ -347,7 +347,7 @@ func (x *exchange) join(f *fill, reader *follower, first bool) bool {
 		return false
 	}
 	if !first {
-		if f.varies != nil && string(appendVariant([]byte(f.found.primary), x.r.Fields, f.varies)) != f.variant {
+		if f.varies != nil && string(appendVariant([]byte(f.found.primary), x.r, f.varies)) != f.variant {
 			return true
 		}
 		now := time.Now().UnixNano()

@@ -123,7 +123,7 @@ func (c *Cache) appendAnswer(fields []Field, r *Request, p *response, a *answer,
 	if age > 0 || r.Outcome.Hit || r.Outcome.Collapsed { // else the origin made it for this request (RFC 9111 5.1)
 		fields = append(fields, Field{"age", strconv.FormatInt(age, 10)})
 	}
-	fields = append(fields, c.statusField(&r.Outcome))
+	fields = append(fields, c.statusField(r))
 	return applyRules(fields, r.Route)
 }
 
@@ -169,6 +169,10 @@ func sentWith304(name string, p *response) bool {
 	return true
 }
 
-func (c *Cache) statusField(o *Outcome) Field {
+func (c *Cache) statusField(r *Request) Field {
+	o := &r.Outcome
+	if r.Route.StatusKey && keyable(r) {
+		o.Key = string(appendURL(nil, r))
+	}
 	return Field{"cache-status", string(o.AppendStatus(make([]byte, 0, 64), c.name))}
 }

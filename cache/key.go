@@ -19,7 +19,7 @@ func appendKey(b []byte, r *Request) []byte {
 	key := &r.Route.Key
 	for _, name := range key.Headers {
 		b = appendLine(b, name)
-		b = appendValues(b, r.Fields, name)
+		b = appendSelecting(b, r, name)
 	}
 	for _, name := range key.Cookies {
 		b = append(appendLine(b, "cookie"), name...)

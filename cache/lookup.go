@@ -59,7 +59,7 @@ func (c *Cache) lookupMemory(r *Request) (store.Stored, bool) {
 	if p.varyBy == nil {
 		return stored, true
 	}
-	r.scratch = appendVariant(r.scratch, r.Fields, p)
+	r.scratch = appendVariant(r.scratch, r, p)
 	stored.Close()
 	return c.store.Lookup(hasher.Key(text(r.scratch)))
 }

@@ -207,7 +207,7 @@ func (x *exchange) pass(fwd Fwd, detail string) {
 	if unsafeMethod(x.r.Method) && resp.StatusCode >= 200 && resp.StatusCode < 400 {
 		x.cache.invalidateAfter(x.r, resp)
 	}
-	got := x.cache.receive(resp, sent)
+	got := x.cache.receive(x.r.Route, resp, sent)
 	if x.r.Method == http.MethodHead && !x.r.Route.Bypass && keyable(x.r) {
 		x.cache.learnFromHead(x.r, resp, &got)
 	}
@@ -231,7 +231,7 @@ func (x *exchange) relay(resp *http.Response, fields []Field) {
 			fields = append(fields, Field{"content-length", strconv.FormatInt(length, 10)})
 		}
 	}
-	fields = append(without(fields, surrogateControl), x.cache.statusField(&x.r.Outcome))
+	fields = append(without(fields, surrogateControl), x.cache.statusField(x.r))
 	x.writeHeader(resp.StatusCode, applyRules(fields, x.r.Route))
 	if x.r.Method == http.MethodHead {
 		return
@@ -274,7 +274,7 @@ func (x *exchange) fail(status int, token, why string) {
 		{"cache-control", "no-store"},
 		{"date", httpDate(time.Now())},
 		{"proxy-status", proxy},
-		x.cache.statusField(&x.r.Outcome),
+		x.cache.statusField(x.r),
 	})
 	if x.r.Method != http.MethodHead {
 		x.writeAll([]byte(body))

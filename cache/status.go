@@ -29,6 +29,8 @@ type Outcome struct {
 	HasTTL    bool  // TTL has been set
 	TTL       int64 // seconds of freshness left; negative: stale for so long
 	Detail    string
+	// Key is shown where the route wants it: the URL that what is stored is found by.
+	Key string
 	// Tier that the body came from, "memory" or "disk"; "" when it came from the origin.
 	Tier string
 }
@@ -47,6 +49,25 @@ func (o *Outcome) Token() string {
 	}
 	return "none"
 }
+
+// appendSFString appends a string as a structured field has it (RFC 9651 3.3.3);
+// what it cannot hold is percent-encoded.
+func appendSFString(b []byte, s string) []byte {
+	b = append(b, '"')
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c == '"' || c == '\\':
+			b = append(b, '\\', c)
+		case c < ' ' || c > '~':
+			b = append(b, '%', hexDigits[c>>4], hexDigits[c&15])
+		default:
+			b = append(b, c)
+		}
+	}
+	return append(b, '"')
+}
+
+const hexDigits = "0123456789ABCDEF"
 
 // AppendStatus appends the member that this cache adds to Cache-Status
 // (RFC 9211 2), such as `edge; fwd=uri-miss; stored; ttl=60`.
@@ -69,6 +90,9 @@ func (o *Outcome) AppendStatus(b []byte, name string) []byte {
 	}
 	if o.Collapsed {
 		b = append(b, "; collapsed"...)
+	}
+	if o.Key != "" {
+		b = appendSFString(append(b, "; key="...), o.Key)
 	}
 	if o.Detail != "" {
 		b = append(append(b, "; detail="...), o.Detail...)

@@ -108,15 +108,3 @@ func parseSurrogate(fields []Field) (c control, ok bool) {
 	}
 	return c, c != none
 }
-
-// targetNames returns configured targets in lower case, or the defaults.
-func targetNames(configured []string) []string {
-	if configured == nil {
-		return []string{surrogateControl, "cdn-cache-control"}
-	}
-	names := make([]string, len(configured))
-	for i, name := range configured {
-		names[i] = strings.ToLower(name)
-	}
-	return names
-}

@@ -50,7 +50,7 @@ func (x *exchange) tunnel(ctx context.Context, resp *http.Response, protocol str
 		return
 	}
 	defer func() { _ = origin.Close() }() // the tunnel has ended
-	fields := append(x.cache.responseFields(resp, httpDate(time.Now())), x.cache.statusField(&x.r.Outcome))
+	fields := append(x.cache.responseFields(resp, httpDate(time.Now())), x.cache.statusField(x.r))
 	h := x.w.Header()
 	h.Set("Connection", "Upgrade")
 	h.Set("Upgrade", protocol)

@@ -53,17 +53,77 @@ func newSalt() string {
 
 // appendVariant appends what makes a primary key a secondary one: the marker's
 // salt and the request's values of the fields that it names.
-func appendVariant(b []byte, fields []Field, marker *response) []byte {
+func appendVariant(b []byte, r *Request, marker *response) []byte {
 	b = append(append(b, "\nvary"...), marker.salt...)
 	for _, name := range marker.varyBy {
 		b = appendLine(b, name)
 		if name == acceptEncoding {
-			b = acceptedCodings(fields).append(b)
+			b = acceptedCodings(r.Fields).append(b)
 			continue
 		}
-		b = appendValues(b, fields, name)
+		b = appendSelecting(b, r, name)
 	}
 	return b
+}
+
+// appendSelecting appends what a field says to whoever selects by it: where the
+// route lists values, the first of them that the client asks for.
+func appendSelecting(b []byte, r *Request, name string) []byte {
+	listed, ok := r.Route.Vary[name]
+	if !ok {
+		return appendValues(b, r.Fields, name)
+	}
+	if value := firstListed(r.Fields, name, listed); value != "" {
+		b = append(append(b, '='), value...)
+	}
+	return b
+}
+
+// firstListed returns the first of the listed values that the field asks for by
+// name, "" where it asks for none. What a wildcard takes is the origin's choice. A
+// language takes its narrower and its wider forms (RFC 4647 3.3.1, 3.4).
+func firstListed(fields []Field, name string, listed []string) string {
+	for _, value := range listed {
+		for i := range fields {
+			if fields[i].Name != name {
+				continue
+			}
+			for rest := fields[i].Value; rest != ""; {
+				var item string
+				item, rest, _ = strings.Cut(rest, ",")
+				item, params, _ := strings.Cut(item, ";")
+				item = strings.Trim(item, " \t")
+				if asksFor(name, item, value) && !refused(params) {
+					return value
+				}
+			}
+		}
+	}
+	return ""
+}
+
+func asksFor(name, item, value string) bool {
+	if strings.EqualFold(item, value) {
+		return true
+	}
+	return name == "accept-language" && (narrows(item, value) || narrows(value, item))
+}
+
+// narrows says whether a is a narrower form of b, as de-CH is of de.
+func narrows(a, b string) bool {
+	return b != "" && len(a) > len(b) && a[len(b)] == '-' && strings.EqualFold(a[:len(b)], b)
+}
+
+// refused says whether parameters hold a weight of 0 (RFC 9110 12.4.2).
+func refused(params string) bool {
+	for params != "" {
+		var param string
+		param, params, _ = strings.Cut(params, ";")
+		if param = strings.Trim(param, " \t"); len(param) > 2 && param[0]|0x20 == 'q' && param[1] == '=' {
+			return param[2] == '0' && strings.Trim(param[3:], ".0") == ""
+		}
+	}
+	return false
 }
 
 // mergeNames returns the union of two sorted lists.

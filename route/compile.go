@@ -22,6 +22,10 @@ func (h Host) WithDefaults() Host {
 	fill(&c.StaleWhileRevalidate, 0)
 	fill(&c.StaleIfError, 0)
 	fill(&c.RequestDirectives, false)
+	fill(&c.StatusKey, false)
+	if c.Targets == nil {
+		c.Targets = []string{"Surrogate-Control", "CDN-Cache-Control"}
+	}
 	c.MaxBytes = cmp.Or(c.MaxBytes, maxBytesDefault)
 	c.Compress.fillDefaults()
 	h.Redirects = slices.Clone(h.Redirects)
@@ -112,6 +116,13 @@ func mergeCache(host, path *Cache) Cache {
 	inherit(&out.StaleWhileRevalidate, host.StaleWhileRevalidate)
 	inherit(&out.StaleIfError, host.StaleIfError)
 	inherit(&out.RequestDirectives, host.RequestDirectives)
+	inherit(&out.StatusKey, host.StatusKey)
+	if out.Targets == nil {
+		out.Targets = host.Targets
+	}
+	if out.Vary == nil {
+		out.Vary = host.Vary
+	}
 	inherit(&out.Key.Host, host.Key.Host)
 	inherit(&out.Key.Query.Allow, host.Key.Query.Allow)
 	inherit(&out.Key.Query.Sort, host.Key.Query.Sort)
@@ -188,11 +199,21 @@ func compilePolicy(p *Policy) *Route {
 		StaleIfError:         *c.StaleIfError,
 		MaxBytes:             int64(c.MaxBytes),
 		RequestDirectives:    *c.RequestDirectives,
+		StatusKey:            *c.StatusKey,
 		lifetimes:            compileLifetimes(c.Freshness),
 		query:                compileQuery(&c.Key.Query),
 		allow:                defaultMethods,
 	}
 	r.compileCompress(&c.Compress)
+	for _, name := range c.Targets {
+		r.Targets = append(r.Targets, strings.ToLower(name))
+	}
+	for name, values := range c.Vary {
+		if r.Vary == nil {
+			r.Vary = make(map[string][]string, len(c.Vary))
+		}
+		r.Vary[strings.ToLower(name)] = values
+	}
 	r.Key.Headers = lower(c.Key.Headers)
 	r.Key.Cookies = slices.Compact(slices.Sorted(slices.Values(c.Key.Cookies)))
 	if w := p.Rewrite; w != nil && *w != (Rewrite{}) {

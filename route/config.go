@@ -103,6 +103,19 @@ type Cache struct {
 	// RequestDirectives honours no-cache, max-age and the like in requests,
 	// which lets any client go to the origin. Default false, as CDNs do.
 	RequestDirectives *bool `yaml:"request_directives"`
+	// Targets are the response fields with directives for this cache, the first
+	// that is there and valid wins over Cache-Control and Expires (RFC 9213). An
+	// empty list that is present leaves Cache-Control alone.
+	// Default [Surrogate-Control, CDN-Cache-Control].
+	Targets []string `yaml:"targets"`
+	// Vary bounds what a request field can say, so that responses that vary by it
+	// have few variants: the field becomes the first listed value that the client
+	// asks for by name, or goes where it asks for none of them. The origin is asked
+	// with that. Accept-Encoding needs no such list.
+	Vary map[string][]string `yaml:"vary"`
+	// StatusKey adds the cache key's URL to Cache-Status, for whoever looks for the
+	// reason of a miss. Default false.
+	StatusKey *bool `yaml:"status_key"`
 	// Compress says what is encoded at the edge for clients that accept it.
 	Compress Compress `yaml:"compress"`
 }

@@ -121,8 +121,59 @@ func validateCache(at string, c *Cache, r reporter) {
 	if d := c.StaleIfError; d != nil && (*d < 0 || *d > lifetimeMax) {
 		r.add(at+".stale_if_error", "%v is impossible: write a duration from 0s to 87600h", *d)
 	}
+	validateTargets(at+".targets", c.Targets, r)
+	validateVary(at+".vary", c.Vary, r)
 	validateKey(at+".key", &c.Key, r)
 	validateCompress(at+".compress", &c.Compress, r)
+}
+
+func validateTargets(at string, targets []string, r reporter) {
+	if len(targets) > keyPartsMax {
+		r.add(at, "%d fields are too many: at most %d", len(targets), keyPartsMax)
+		return
+	}
+	for k, name := range targets {
+		path := fmt.Sprintf("%s[%d]", at, k)
+		switch {
+		case !token(name):
+			r.add(path, "%q is not a field name", name)
+		case strings.EqualFold(name, "cache-control"):
+			r.add(path, "Cache-Control holds where none of the targets does: leave it out")
+		}
+	}
+}
+
+func validateVary(at string, vary map[string][]string, r reporter) {
+	if len(vary) > keyPartsMax {
+		r.add(at, "%d fields are too many: at most %d", len(vary), keyPartsMax)
+		return
+	}
+	seen := make(map[string]bool)
+	for _, name := range slices.Sorted(maps.Keys(vary)) {
+		path, low := at+"."+name, strings.ToLower(name)
+		reason, fixed := requestFieldsKept[low]
+		if !fixed {
+			reason, fixed = bothFieldsKept[low]
+		}
+		switch {
+		case !token(name):
+			r.add(path, "%q is not a field name", name)
+		case fixed:
+			r.add(path, "%s cannot be changed: it %s", name, reason)
+		case low == "accept-encoding":
+			r.add(path, "Accept-Encoding is reduced to the codings that are known: leave it out")
+		case seen[low]:
+			r.add(path, "is listed twice, in another case: keep one")
+		case len(vary[name]) == 0 || len(vary[name]) > parameterMax:
+			r.add(path, "lists %d values: write 1 to %d", len(vary[name]), parameterMax)
+		}
+		seen[low] = true
+		for k, value := range vary[name] {
+			if value == "" || !fieldValue(value) || strings.ContainsAny(value, ",;") {
+				r.add(fmt.Sprintf("%s[%d]", path, k), "%q is not one value: write one without comma and semicolon, such as en", value)
+			}
+		}
+	}
 }
 
 func validateFreshness(at string, f *Freshness, r reporter) {

@@ -41,6 +41,9 @@ type Route struct {
 	StaleIfError         time.Duration
 	MaxBytes             int64
 	RequestDirectives    bool
+	Targets              []string            // names in lower case
+	Vary                 map[string][]string // names in lower case
+	StatusKey            bool
 	// Codings that the edge makes, bit i for Codings[i]; see Compressible.
 	Codings          uint8
 	CompressBytesMin int64 // bodies under it are not encoded

@@ -167,6 +167,7 @@ func TestInheritance(t *testing.T) {
 		Cache: Cache{
 			Key: Key{Query: Query{Deny: []string{"utm_*"}, Sort: pointer(true)}, Headers: []string{"X-Tenant", "Accept-Language", "x-tenant"},
 				Cookies: []string{"b", "A", "b"}},
+			Targets: []string{"Mine-Cache-Control"}, Vary: map[string][]string{"Accept-Language": {"de", "en"}}, StatusKey: pointer(true),
 			Freshness:            []Freshness{{Lifetime: time.Minute}},
 			StaleWhileRevalidate: pointer(time.Second), StaleIfError: pointer(time.Hour), MaxBytes: unit.MiB,
 			Compress: Compress{Codings: []string{"zstd", "br"}, Types: []string{"Text/*"}, MinBytes: pointer(5 * unit.KiB)},
@@ -181,6 +182,7 @@ func TestInheritance(t *testing.T) {
 				Bypass: pointer(true), Key: Key{Query: Query{Allow: &[]string{}, Deny: []string{}, Sort: pointer(false)}, Headers: []string{}, Cookies: []string{}, Host: pointer(false)},
 				Freshness: []Freshness{}, StaleWhileRevalidate: pointer(time.Duration(0)), StaleIfError: pointer(time.Duration(0)),
 				MaxBytes: unit.GiB, RequestDirectives: pointer(true),
+				Targets: []string{}, Vary: map[string][]string{}, StatusKey: pointer(false),
 				Compress: Compress{Codings: []string{}, MinBytes: pointer(unit.Bytes(0))},
 			},
 		}},
@@ -193,6 +195,7 @@ func TestInheritance(t *testing.T) {
 		Key: Key{Query: Query{Deny: []string{"utm_*"}, Sort: pointer(true)}, Headers: []string{"accept-language", "x-tenant"},
 			Cookies: []string{"A", "b"}, Host: pointer(true)},
 		Freshness: []Freshness{{Status: []string{"200"}, Lifetime: time.Minute}}, StaleWhileRevalidate: time.Second, StaleIfError: time.Hour, MaxBytes: 1 << 20,
+		Targets: []string{"mine-cache-control"}, Vary: map[string][]string{"accept-language": {"de", "en"}}, StatusKey: true,
 		Codings: 1<<0 | 1<<2, CompressBytesMin: 5 << 10,
 	}
 	options := []cmp.Option{cmpopts.IgnoreUnexported(Route{}), cmpopts.EquateEmpty()}
@@ -235,7 +238,7 @@ func TestDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := &Route{Host: "*", Pattern: "/*", Origin: "web", Key: Key{Host: pointer(true), Query: Query{Sort: pointer(false)}}, MaxBytes: 1 << 30,
-		Codings: 7, CompressBytesMin: 1 << 10}
+		Targets: []string{"surrogate-control", "cdn-cache-control"}, Codings: 7, CompressBytesMin: 1 << 10}
 	if diff := cmp.Diff(want, r, cmpopts.IgnoreUnexported(Route{}), cmpopts.EquateEmpty()); diff != "" {
 		t.Error(diff)
 	}

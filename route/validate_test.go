@@ -36,6 +36,8 @@ func TestValidateReportsEverything(t *testing.T) {
 					Freshness:            []Freshness{{Status: []string{"20x", "199", "404"}, Types: []string{"image", "*/*", "a/b;c"}, Lifetime: -1}},
 					StaleWhileRevalidate: pointer(-time.Second), StaleIfError: pointer(1 << 62 * time.Nanosecond),
 					Key:      Key{Headers: []string{"Cookie", "a:b"}, Cookies: []string{"a=b"}, Query: Query{Allow: &[]string{"", "a*b"}, Deny: []string{"a&b"}}},
+					Targets:  []string{"a b", "cache-control"},
+					Vary:     map[string][]string{"Accept-Encoding": {"br"}, "Range": {"x"}, "Accept-Language": {"en", "de;q=1", ""}, "Accept": {}},
 					Compress: Compress{Codings: []string{"br", "deflate"}, Types: []string{"text"}, MinBytes: pointer(unit.Bytes(-1))},
 				},
 			},
@@ -91,6 +93,13 @@ func TestValidateReportsEverything(t *testing.T) {
 [0].cache.freshness[0].lifetime: -1ns is impossible: write a duration from 0s (not stored) to 87600h
 [0].cache.stale_while_revalidate: -1s is impossible: write a duration from 0s to 87600h
 [0].cache.stale_if_error: 1281023h53m38.427387904s is impossible: write a duration from 0s to 87600h
+[0].cache.targets[0]: "a b" is not a field name
+[0].cache.targets[1]: Cache-Control holds where none of the targets does: leave it out
+[0].cache.vary.Accept: lists 0 values: write 1 to 128
+[0].cache.vary.Accept-Encoding: Accept-Encoding is reduced to the codings that are known: leave it out
+[0].cache.vary.Accept-Language[1]: "de;q=1" is not one value: write one without comma and semicolon, such as en
+[0].cache.vary.Accept-Language[2]: "" is not one value: write one without comma and semicolon, such as en
+[0].cache.vary.Range: Range cannot be changed: it is used by the cache itself
 [0].cache.key.headers[0]: the whole Cookie field differs for each client: name single cookies under cookies
 [0].cache.key.headers[1]: "a:b" is not a field name
 [0].cache.key.cookies[0]: "a=b" is not a cookie name
