@@ -23,7 +23,7 @@ func newSketch(bytes int64) *sketch {
 // at returns the word and the shift of the counter of a key in a row. The key
 // is a good hash already; each row takes a different product of it.
 func (s *sketch) at(key uint64, row int) (word *uint64, shift uint) {
-	h := (key + uint64(row)*0x9e3779b97f4a7c15) * 0xbf58476d1ce4e5b9
+	h := (key ^ uint64(row+1)*0x9e3779b97f4a7c15) * 0xbf58476d1ce4e5b9
 	h ^= h >> 32
 	return &s.table[h&uint64(len(s.table)-1)], uint(h>>58) & 15 * 4
 }
