@@ -72,6 +72,9 @@ type Stats struct {
 	EncodingsVain    atomic.Uint64 // bodies that hardly got smaller; they stay plain
 	EncodingsDropped atomic.Uint64 // bodies not encoded because too many were waiting
 	EncodingsFailed  atomic.Uint64 // bodies whose encoding the store would not take or lost
+	Decodings        atomic.Int64  // bodies being decoded for clients that do not take their coding
+	DecodingsRefused atomic.Uint64 // requests passed through because too many bodies were being decoded
+	DecodingsFailed  atomic.Uint64 // such bodies that were damaged or expanded beyond the bounds
 }
 
 // Cache is a shared HTTP cache. Lookup and ServeHTTP may be called at any time

@@ -42,10 +42,9 @@ func codingWeights(fields []Field) weights {
 			continue
 		}
 		for rest := fields[i].Value; rest != ""; {
-			var item string
-			item, rest, _ = strings.Cut(rest, ",")
-			coding, params, _ := strings.Cut(item, ";")
-			if of := w.named(strings.Trim(coding, " \t"), &others); of != nil {
+			var coding, params string
+			coding, params, rest = nextCoding(rest)
+			if of := w.named(coding, &others); of != nil {
 				*of = max(*of, quality(params))
 			}
 		}
@@ -61,28 +60,50 @@ func codingWeights(fields []Field) weights {
 	return w
 }
 
+// nextCoding cuts the first member off a list: a name and what follows it.
+func nextCoding(list string) (coding, params, rest string) {
+	i := 0
+	for i < len(list) && (list[i] == ' ' || list[i] == '\t' || list[i] == ',') {
+		i++
+	}
+	from := i
+	for i < len(list) && list[i] != ',' && list[i] != ';' && list[i] != ' ' && list[i] != '\t' {
+		i++
+	}
+	coding = list[from:i]
+	from = i
+	for i < len(list) && list[i] != ',' {
+		i++
+	}
+	return coding, list[from:i], list[i:]
+}
+
 // named returns the weight that a name speaks of, nil for what we do not know.
 func (w *weights) named(coding string, others *int16) *int16 {
-	if coding == "*" {
-		return others
-	}
-	if strings.EqualFold(coding, "identity") {
-		return &w.identity
-	}
-	if strings.EqualFold(coding, "x-gzip") { // RFC 9110 8.4.1.3
-		coding = "gzip"
-	}
 	for i, known := range route.Codings {
-		if strings.EqualFold(coding, known) {
+		if len(coding) == len(known) && (coding == known || strings.EqualFold(coding, known)) {
 			return &w.of[i]
 		}
+	}
+	switch {
+	case coding == "*":
+		return others
+	case strings.EqualFold(coding, "identity"):
+		return &w.identity
+	case strings.EqualFold(coding, "x-gzip"): // RFC 9110 8.4.1.3
+		return w.named("gzip", others)
 	}
 	return nil
 }
 
-// quality returns the weight among the parameters of a list member, 1000 where
-// there is none or what there is is no qvalue (RFC 9110 12.4.2).
+// quality returns the weight among what follows a name, 1000 where there is none or
+// what there is is no qvalue (RFC 9110 12.4.2). What makes no list member of it has
+// no say.
 func quality(params string) int16 {
+	params = strings.TrimLeft(params, " \t")
+	if params != "" && params[0] != ';' {
+		return unsaid
+	}
 	for params != "" {
 		var param string
 		param, params, _ = strings.Cut(params, ";")

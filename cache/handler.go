@@ -377,6 +377,10 @@ func (x *exchange) join(f *fill, reader *follower, first bool) bool {
 			return false
 		}
 	}
+	if x.conds.decode {
+		x.sendDecoded(f.resp, reader.reader(x.hr.Context()), &a, now)
+		return false
+	}
 	x.sendFollowed(f, reader, &a, now)
 	return false
 }

@@ -103,7 +103,7 @@ func (c *conditions) answerParts(method string, p *response, size int64) answer 
 }
 
 func (c *conditions) ranged(method string) bool {
-	return c.rangeValue != "" && !c.repeatedRange && method == "GET"
+	return c.rangeValue != "" && !c.repeatedRange && method == "GET" && !c.decode
 }
 
 func (c *conditions) multipleRanges() bool { return strings.IndexByte(c.rangeValue, ',') >= 0 }

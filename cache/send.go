@@ -26,6 +26,10 @@ func (x *exchange) sendStored(fd *found, now int64) {
 		fd.stored = coded
 	}
 	x.r.Outcome = Outcome{Hit: true, HasTTL: true, TTL: fd.resp.ttl(now), Tier: fd.stored.Tier()}
+	if x.conds.decode {
+		x.sendDecoded(fd.resp, io.NewSectionReader(fd.stored, 0, a.size), &a, now)
+		return
+	}
 	x.sendBody(fd.resp, fd.stored, &a, now)
 }
 

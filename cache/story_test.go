@@ -174,6 +174,9 @@ func scripted(data []byte) answerFunc {
 		}
 		body, err := io.ReadAll(in.R)
 		body = bytes.TrimSuffix(body, []byte("\n"))
+		if coding := h.Get("X-Encode"); coding != "" {
+			body = inCoding(coding, body)
+		}
 		resp.Header, resp.ContentLength = http.Header(h), int64(len(body))
 		resp.Header.Set("Content-Length", fmt.Sprint(len(body)))
 		if r.Method == http.MethodHead || resp.StatusCode == 304 {

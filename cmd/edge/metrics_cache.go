@@ -20,6 +20,7 @@ const (
 
 func (emit emitter) cache(s *cache.Stats) {
 	emit.gauge("edge_cache_fills", "Fetches for the store under way.", float64(s.Fills.Load()))
+	emit.gauge("edge_cache_decodings", "Bodies being decoded for clients that do not take their coding.", float64(s.Decodings.Load()))
 	for _, c := range []struct {
 		name, help string
 		count      *atomic.Uint64
@@ -46,6 +47,8 @@ func (emit emitter) cache(s *cache.Stats) {
 		{"edge_cache_encodings_vain_total", "Bodies that hardly got smaller by being encoded; they stay plain.", &s.EncodingsVain},
 		{"edge_cache_encodings_dropped_total", "Bodies not encoded because too many were waiting.", &s.EncodingsDropped},
 		{"edge_cache_encodings_failed_total", "Bodies whose encoding the store would not take or lost.", &s.EncodingsFailed},
+		{"edge_cache_decodings_refused_total", "Requests passed through because too many bodies were being decoded.", &s.DecodingsRefused},
+		{"edge_cache_decodings_failed_total", "Bodies to be decoded that were damaged or expanded beyond the bounds.", &s.DecodingsFailed},
 		{"edge_cache_clients_gone_total", "Clients that went away before their response ended.", &s.ClientsDropped},
 	} {
 		emit.counter(c.name, c.help, c.count.Load())
