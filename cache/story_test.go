@@ -8,7 +8,9 @@ package cache
 // Script lines:
 //
 //	origin NAME [PATH]      answers (for PATH, or for all) come from file NAME; "down": no answer
-//	get|head|post TARGET    a request; indented lines below are its fields
+//	METHOD TARGET           a request (get, head, post, put, delete, options, purge);
+//	                        indented lines below are its fields
+//	authority NAME          requests from here on go to it
 //	want KEY VALUE          of the last response: status, body, aborted, a field name,
 //	                        or decoded: the body without its content coding
 //	lacks NAME              the last response has no such field
@@ -20,6 +22,7 @@ package cache
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -67,6 +70,8 @@ type bed struct {
 	route  *route.Route
 	origin *scriptedOrigin
 	last   *recorder
+	// authority of requests; a.test where empty.
+	authority string
 }
 
 func newBed(t *testing.T, host route.Host, disk bool) *bed {
@@ -140,7 +145,7 @@ func (o *scriptedOrigin) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 // scripted parses an origin's answer. {date} is the time of the answer, {date-1h}
-// an hour before.
+// an hour before. X-Delay: 1s delays it, X-Cut breaks its body off.
 func scripted(data []byte) answerFunc {
 	return func(r *http.Request) (*http.Response, error) {
 		text := string(data)
@@ -183,6 +188,13 @@ func scripted(data []byte) answerFunc {
 			body = nil
 		}
 		resp.Body = io.NopCloser(bytes.NewReader(body))
+		if delay := h.Get("X-Delay"); delay != "" {
+			d, err := time.ParseDuration(delay)
+			if err != nil {
+				return nil, err
+			}
+			time.Sleep(d)
+		}
 		if cut := h.Get("X-Cut"); cut != "" { // breaks off after the body
 			resp.ContentLength += 100
 			resp.Body = io.NopCloser(io.MultiReader(bytes.NewReader(body), errReader{}))
@@ -234,7 +246,8 @@ func (w *recorder) Write(p []byte) (int, error) {
 func (w *recorder) Flush() {}
 
 func (b *bed) request(method, target string, fields ...Field) *Request {
-	return &Request{Method: method, Scheme: "https", Authority: "a.test", Host: "a.test", Target: target,
+	authority := cmp.Or(b.authority, "a.test")
+	return &Request{Method: method, Scheme: "https", Authority: authority, Host: strings.TrimSuffix(strings.ToLower(authority), ":443"), Target: target,
 		Fields: fields, Client: netip.MustParseAddrPort("192.0.2.7:1234"), Proto: HTTP2, Route: b.route}
 }
 
@@ -312,9 +325,11 @@ func (b *bed) step(verb, rest string, fields []Field, files map[string][]byte) e
 			return errors.New("no such file")
 		}
 		b.origin.answers[value] = scripted(files[arg])
-	case "get", "head", "post":
+	case "authority":
+		b.authority = arg
+	case "get", "head", "post", "put", "delete", "options", "purge":
 		r := b.request(strings.ToUpper(verb), arg, fields...)
-		r.HasBody = verb == "post"
+		r.HasBody = verb == "post" || verb == "put"
 		b.last = b.do(context.Background(), r)
 		synctest.Wait()
 	case "want":
