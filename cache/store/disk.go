@@ -36,7 +36,7 @@ import (
 // Locks, taken in this order: diskWriter.mu, volume.mu (appends and the changes
 // of the index that must agree with the log), volume.listMu (which segments
 // exist), segment.mu, and last those of index shards, health and buckets. None
-// is held during I/O but segment.mu while a file is opened or renamed.
+// is held during I/O but segment.mu while a closed file is opened or renamed.
 type Disk struct {
 	hasher  Hasher
 	volumes []*volume

@@ -103,7 +103,7 @@ func (d *Disk) idle() bool {
 func (d *Disk) ready() bool {
 	for _, v := range d.volumes {
 		v.mu.Lock()
-		ok := v.accepts() == nil && len(v.fresh) == freshWanted
+		ok := v.accepts() == nil && v.hasRoom(roomWanted)
 		v.mu.Unlock()
 		if !ok {
 			return false

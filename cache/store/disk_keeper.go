@@ -2,24 +2,21 @@ package store
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
 )
 
 // The goroutines of a volume. The writer writes out what is appended and
-// nothing else. The syncer syncs complete segments. The keeper makes fresh
-// segments, ahead of need, and reclaims the oldest ones for that.
-
-var errNoRoom = errors.New("no room for another segment")
+// nothing else. The syncer syncs complete segments. The keeper keeps room for
+// the next segments by reclaiming the oldest ones.
 
 const (
 	keepEvery = time.Second
-	// Segments that are kept ready. The spare ones are for what the keeper
-	// appends, which cannot wait for it to make room.
-	freshWanted = 2
-	freshSpare  = 1
+	// Segments that there is kept room for. The spare one is for what the keeper
+	// itself appends while it makes room.
+	roomWanted = 2
+	roomSpare  = 1
 )
 
 func (v *volume) writeLoop(ctx context.Context) {
@@ -34,6 +31,7 @@ func (v *volume) writeLoop(ctx context.Context) {
 		case <-tick.C:
 			all = true
 		}
+		v.probe()
 		for {
 			err := v.flush(all)
 			if err == nil {
@@ -85,25 +83,21 @@ func (v *volume) keepLoop(ctx context.Context) {
 // keep does what there is to do.
 func (v *volume) keep(ctx context.Context) {
 	v.buryAgain()
-	v.probe()
-	if v.indexCrowded() {
+	if v.indexCrowded() || v.squeezed.Swap(false) && v.segmentCount() > segmentsMin {
 		v.reclaimOldest(ctx)
 	}
-	if v.lacksFresh() {
-		if err := v.makeFresh(ctx); err != nil && !errors.Is(err, errNoRoom) {
-			wait, _ := v.writeFailed(err)
-			waitFor(ctx, wait)
-		}
+	for ctx.Err() == nil && !v.hasRoom(roomWanted) && v.reclaimOldest(ctx) {
 	}
 	if v.files.open.Load() > v.files.max {
 		v.closeIdle()
 	}
 }
 
-func (v *volume) lacksFresh() bool {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	return len(v.fresh) < freshWanted && !v.closed
+// hasRoom reports whether the budget has room for n more segments.
+func (v *volume) hasRoom(n int64) bool {
+	v.listMu.RLock()
+	defer v.listMu.RUnlock()
+	return v.charged+n*v.capacity <= v.bytes
 }
 
 // indexCrowded reports whether an entry was refused since the last look.
@@ -147,78 +141,23 @@ func (v *volume) syncSealed() {
 	}
 }
 
-// probe finds out whether a directory that refused writes takes them again,
-// when nothing is waiting to be written to tell.
+// probe gives the writer something to write when a directory that refused
+// writes has nothing waiting, so that its recovery is seen.
 func (v *volume) probe() {
-	condition, _ := v.health.get()
-	if condition == serving {
+	if condition, _ := v.health.get(); condition == serving {
 		return
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.backlog > 0 {
-		return
+	if v.backlog == 0 {
+		_ = v.roll(0) // without room, the keeper makes some
 	}
-	for _, seg := range v.fresh {
-		v.drop(seg)
-	}
-	v.fresh = nil
-}
-
-// makeFresh makes room and the fresh segments that are lacking.
-func (v *volume) makeFresh(ctx context.Context) error {
-	for ctx.Err() == nil && v.lacksFresh() {
-		err := v.prepareFresh()
-		switch {
-		case err == nil:
-			v.health.wroteWell()
-		case errors.Is(err, errNoRoom):
-			if !v.reclaimOldest(ctx) {
-				return err
-			}
-		case isNoSpace(err) && v.segmentCount() > segmentsMin:
-			// The device is smaller than the budget: what is there has to do.
-			v.reclaimOldest(ctx)
-			return err
-		default:
-			return err
-		}
-	}
-	return ctx.Err()
 }
 
 func (v *volume) segmentCount() int {
 	v.listMu.RLock()
 	defer v.listMu.RUnlock()
 	return len(v.order)
-}
-
-// prepareFresh makes one segment if the budget has room for it.
-func (v *volume) prepareFresh() error {
-	v.listMu.Lock()
-	room := v.charged+v.capacity <= v.bytes
-	if room {
-		v.lastID++ // not used again, even if what follows fails half-way
-	}
-	id := v.lastID
-	v.listMu.Unlock()
-	if !room {
-		return errNoRoom
-	}
-	seg, err := newSegment(v.tuning.fs, &v.files, v.dir, id, v.capacity)
-	if err != nil {
-		return err
-	}
-	b, off := seg.unwritten(true)
-	if _, err := seg.file.WriteAt(b, off); err != nil {
-		return errors.Join(fmt.Errorf("disk: write segment header: %w", err), seg.close(), v.tuning.fs.remove(seg.path))
-	}
-	seg.wrote(len(b))
-	v.enlist(seg)
-	v.mu.Lock()
-	v.fresh = append(v.fresh, seg)
-	v.mu.Unlock()
-	return nil
 }
 
 // drop takes a segment out of the list and unlinks it when its last reader
@@ -286,18 +225,14 @@ func (v *volume) close() error {
 	err := v.flush(true)
 	if err == nil && v.hasRemovals() {
 		// The log was full to the last segment; what was removed must stay so.
-		if err = v.prepareFresh(); errors.Is(err, errNoRoom) {
-			if seg := v.oldest(); seg != nil {
-				v.drop(seg)
-			}
-			err = v.prepareFresh()
+		if seg := v.oldest(); seg != nil {
+			v.drop(seg)
 		}
-		err = errors.Join(err, v.flush(true))
+		err = v.flush(true)
 	}
 	v.mu.Lock()
 	v.closed = true
-	open, fresh := v.open, v.fresh
-	v.fresh = nil
+	open := v.open
 	v.mu.Unlock()
 	v.syncSealed()
 	if open != nil && err == nil {
@@ -305,9 +240,6 @@ func (v *volume) close() error {
 		if f, err = open.opened(); err == nil {
 			err = f.Sync()
 		}
-	}
-	for _, seg := range fresh {
-		v.drop(seg)
 	}
 	v.listMu.RLock()
 	defer v.listMu.RUnlock()

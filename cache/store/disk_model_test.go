@@ -289,6 +289,7 @@ func TestDiskModelDamage(t *testing.T) {
 	for round := range 12 {
 		m.run(80)
 		for range m.rng.IntN(4) {
+			waitUntil(t, "all is written", m.d.idle)
 			paths := segmentFiles(t, m.dirs[0])
 			path := paths[m.rng.IntN(len(paths))]
 			if info, err := os.Stat(path); err == nil && info.Size() > 0 {

@@ -56,7 +56,7 @@ func (v *volume) oldest() *segment {
 		return nil
 	}
 	seg := v.order[0]
-	if seg == v.open || slices.Contains(v.fresh, seg) || slices.Contains(v.queue, seg) {
+	if seg == v.open || slices.Contains(v.queue, seg) {
 		return nil
 	}
 	return seg

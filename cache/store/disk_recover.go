@@ -48,11 +48,12 @@ func (v *volume) sliceBytes() int {
 // objectMax keeps one object from taking the whole directory.
 func (v *volume) objectMax() int64 { return v.bytes / 2 }
 
-// fullness returns how much of the budget is used, 0 to 1.
+// fullness returns how much of the budget is used, with the room that is kept
+// free: 1 when something has to go for what comes.
 func (v *volume) fullness() float64 {
 	v.listMu.RLock()
 	defer v.listMu.RUnlock()
-	return float64(v.charged) / float64(v.bytes)
+	return float64(v.charged+roomWanted*v.capacity) / float64(v.bytes)
 }
 
 // loaded is a segment as it was found at the start.
@@ -111,15 +112,6 @@ func (v *volume) recover() error {
 	if held != nil {
 		v.admit(*held, true)
 	}
-	for v.lacksFresh() {
-		if err := v.prepareFresh(); err != nil {
-			// Not fatal: what is there can be read, and the keeper tries again.
-			if !errors.Is(err, errNoRoom) {
-				v.writeFailed(err)
-			}
-			break
-		}
-	}
 	return nil
 }
 
@@ -158,7 +150,7 @@ func (v *volume) unlinkDoomed() error {
 
 // loadSegment reads the table of a segment, or finds its records by walking it.
 func loadSegment(fs filesystem, files *openFiles, dir string, id uint64) (l loaded) {
-	seg := &segment{id: id, path: filepath.Join(dir, segmentName(id)), fs: fs, files: files, sealed: true}
+	seg := &segment{id: id, path: filepath.Join(dir, segmentName(id)), fs: fs, files: files, made: true, sealed: true}
 	l.seg = seg
 	f, err := seg.opened()
 	if err != nil {

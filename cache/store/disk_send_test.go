@@ -106,7 +106,8 @@ func TestDiskSendVerified(t *testing.T) {
 		t.Errorf("sending what is not in the file: %d, %v", sent, err)
 	}
 	r.sealOpen(t)
-	waitUntil(t, "all is written", r.idle)
+	sealed := r.volumes[0].order[0]
+	waitUntil(t, "the segment is written", func() bool { return sealed.written.Load() > n })
 	damageBody(t, dir, 1<<32)
 	if sent, err := s.SendTo(server, 0, n); sent != 0 || !errors.Is(err, ErrNotFound) {
 		t.Errorf("sending what is damaged: %d, %v", sent, err)

@@ -10,7 +10,7 @@ type volumeStats struct {
 	bytesRead      atomic.Int64
 	bytesSent      atomic.Int64
 	backlogFull    atomic.Int64
-	noSegment      atomic.Int64
+	noRoom         atomic.Int64
 	indexFull      atomic.Int64
 	overRate       atomic.Int64
 	firstTimers    atomic.Int64
@@ -59,7 +59,7 @@ type DirectoryStats struct {
 	BytesRead      int64 // of bodies, verified or sent
 	BytesSent      int64 // of bodies, by sendfile
 	BacklogFull    int64 // records dropped because the device was too slow
-	NoSegment      int64 // records dropped because no segment was ready
+	NoRoom         int64 // records dropped because reclaim had not made room yet
 	IndexFull      int64 // records dropped because the index was at its bound
 	OverRate       int64 // objects kept out by the write budget
 	FirstTimers    int64 // objects kept out until a second request
@@ -98,7 +98,7 @@ func (v *volume) snapshot() DirectoryStats {
 		Path: v.dir, State: condition.String(), BytesMax: v.bytes, OpenFiles: v.files.open.Load(),
 		Stored: c.stored.Load(), Freshened: c.freshened.Load(),
 		BytesWritten: c.bytesWritten.Load(), BytesRead: c.bytesRead.Load(), BytesSent: c.bytesSent.Load(),
-		BacklogFull: c.backlogFull.Load(), NoSegment: c.noSegment.Load(), IndexFull: c.indexFull.Load(),
+		BacklogFull: c.backlogFull.Load(), NoRoom: c.noRoom.Load(), IndexFull: c.indexFull.Load(),
 		OverRate: c.overRate.Load(), FirstTimers: c.firstTimers.Load(),
 		WriteErrors: c.writeErrors.Load(), SyncErrors: c.syncErrors.Load(), ReadErrors: c.readErrors.Load(),
 		ChecksumErrors: c.checksumErrors.Load(), Collisions: c.collisions.Load(), Unprepared: c.unprepared.Load(),

@@ -43,6 +43,7 @@ func TestDiskReclaim(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	waitUntil(t, "all is written", r.idle)
 	first := segmentFiles(t, dir)[0]
 	for i := 1000; i < 1600; i++ {
 		waitUntil(t, "the keeper has caught up", r.ready)

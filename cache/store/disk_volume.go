@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -27,7 +28,6 @@ type volume struct {
 
 	mu       sync.Mutex // what is appended, and what that changes in the index
 	open     *segment
-	fresh    []*segment // taken when open is full
 	queue    []*segment // with bytes to write, oldest first
 	unsynced []*segment // sealed and written
 	backlog  int64      // bytes appended and not written
@@ -48,7 +48,8 @@ type volume struct {
 	syncNow  chan struct{} // a segment is complete
 	drained  chan struct{} // the backlog has become shorter
 
-	indexFullSeen int64 // the keeper's
+	indexFullSeen int64       // the keeper's
+	squeezed      atomic.Bool // there was no space for a segment within the budget
 }
 
 // tuning is what tests make smaller.
@@ -132,7 +133,7 @@ func (v *volume) appendRecord(w *write) (*segment, error) {
 		return nil, ErrFull
 	}
 	if v.open == nil || v.open.size+size+int64(tableBytes(len(v.open.entries)+1)) > v.open.charge {
-		spare := freshSpare
+		spare := int64(roomSpare)
 		if w.background {
 			spare = 0
 		}
@@ -162,20 +163,21 @@ func (v *volume) accepts() error {
 	return v.health.writable()
 }
 
-// roll seals the open segment and opens the next, unless that leaves fewer
-// than spare; v.mu is held.
-func (v *volume) roll(spare int) error {
-	if len(v.fresh) <= spare {
-		v.stats.noSegment.Add(1)
+// roll seals the open segment and opens another, whose file the writer makes.
+// spare is for how many more there must be room; v.mu is held.
+func (v *volume) roll(spare int64) error {
+	if !v.hasRoom(1 + spare) {
+		v.stats.noRoom.Add(1)
 		signal(v.keepNow)
 		return ErrFull
 	}
 	if v.open != nil {
 		v.backlog += v.open.seal()
 	}
-	v.open, v.fresh = v.fresh[0], v.fresh[1:]
+	v.open = newSegment(v.tuning.fs, &v.files, v.dir, v.lastID+1, v.capacity)
+	v.enlist(v.open)
 	v.queue = append(v.queue, v.open)
-	v.backlog += v.open.size - v.open.written.Load()
+	v.backlog += v.open.size
 	signal(v.flushNow)
 	signal(v.keepNow)
 	return nil
@@ -268,11 +270,15 @@ func (v *volume) flush(all bool) error {
 }
 
 func (v *volume) writeOut(seg *segment, b []byte, off int64) error {
-	f, err := seg.opened()
-	if err == nil {
-		_, err = f.WriteAt(b, off)
-	}
+	f, err := seg.forWriting()
 	if err != nil {
+		if isNoSpace(err) {
+			v.squeezed.Store(true) // the device is smaller than the budget
+			signal(v.keepNow)
+		}
+		return err
+	}
+	if _, err = f.WriteAt(b, off); err != nil {
 		return err
 	}
 	seg.wrote(len(b))
@@ -331,7 +337,9 @@ func (v *volume) abandon() {
 	v.backlog -= seg.lose()
 	v.recharge(seg, written)
 	v.stats.segmentsLost.Add(1)
-	signal(v.keepNow)
+	if written == 0 {
+		v.drop(seg)
+	}
 }
 
 // forgetLost removes a record that will not be written. The log must remember
@@ -374,6 +382,7 @@ func (v *volume) enlist(seg *segment) {
 	defer v.listMu.Unlock()
 	v.segments[seg.id&idMask] = seg
 	v.order = append(v.order, seg)
+	v.lastID = max(v.lastID, seg.id)
 	v.charged += seg.charge
 }
 

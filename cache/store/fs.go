@@ -19,7 +19,7 @@ import (
 type filesystem interface {
 	mkdir(path string) error // with its parents; an existing one is fine
 	list(dir string) ([]string, error)
-	create(path string) (file, error) // the file must not exist
+	create(path string) (file, error) // what is there is left over, and emptied
 	open(path string) (file, error)   // for reading and, where permitted, writing
 	remove(path string) error
 	rename(from, to string) error
@@ -72,7 +72,7 @@ func (osFS) list(dir string) ([]string, error) {
 }
 
 func (osFS) create(path string) (file, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o640)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o640)
 	if err != nil {
 		return nil, err
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"io/fs"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -15,9 +16,8 @@ import (
 
 // A segment is one append-only file. Its life:
 //
-//	fresh     made ahead of need, one unit of header
 //	open      records are appended to batches in memory, which one goroutine
-//	          writes out in order; readers see both as one
+//	          writes out in order, and makes the file for; readers see both as one
 //	sealed    its table and footer are appended; then synced; never written again
 //	doomed    out of the volume's list and renamed, so that no restart finds it;
 //	          unlinked when the last reader lets go
@@ -28,14 +28,16 @@ import (
 // On disk: one unit of header; records; then, once sealed, the table (16 bytes
 // a record) and the footer, one unit at the very end of the file.
 type segment struct {
-	id    uint64
-	path  string
-	fs    filesystem
-	files *openFiles
+	id       uint64
+	fs       filesystem
+	files    *openFiles
+	capacity int64 // bytes that the file is made with room for
 
 	written atomic.Int64 // bytes in the file
 
 	mu      sync.Mutex
+	path    string
+	made    bool // there is a file
 	file    file // nil while closed
 	refs    int
 	doomed  bool
@@ -231,20 +233,37 @@ func readTable(r io.ReaderAt, id uint64, size int64) ([]tableEntry, error) {
 	return decodeTable(table, off)
 }
 
-// newSegment makes the file of a fresh segment with room for capacity bytes.
-func newSegment(fs filesystem, files *openFiles, dir string, id uint64, capacity int64) (*segment, error) {
-	path := filepath.Join(dir, segmentName(id))
-	f, err := fs.create(path)
+// newSegment returns an open segment for capacity bytes. Its file is made when
+// the first bytes are written.
+func newSegment(fs filesystem, files *openFiles, dir string, id uint64, capacity int64) *segment {
+	s := &segment{id: id, path: filepath.Join(dir, segmentName(id)), fs: fs, files: files, capacity: capacity, charge: capacity}
+	s.append(encodeSegmentHeader(id))
+	return s
+}
+
+// forWriting returns the open file, and makes it at first, with room for all
+// that may be appended, so that a full device shows here and not half-way. Only
+// the writer calls it. The lock is free meanwhile: a slow device must not hold
+// up those who append.
+func (s *segment) forWriting() (file, error) {
+	s.mu.Lock()
+	made := s.made
+	s.mu.Unlock()
+	if made {
+		return s.opened()
+	}
+	f, err := s.fs.create(s.path)
 	if err != nil {
 		return nil, fmt.Errorf("disk: create segment: %w", err)
 	}
-	if err := f.allocate(capacity); err != nil {
-		return nil, errors.Join(fmt.Errorf("disk: allocate segment: %w", err), f.Close(), fs.remove(path))
+	if err := f.allocate(s.capacity); err != nil {
+		return nil, errors.Join(fmt.Errorf("disk: allocate segment: %w", err), f.Close(), s.fs.remove(s.path))
 	}
-	files.open.Add(1)
-	s := &segment{id: id, path: path, fs: fs, files: files, file: f, charge: capacity}
-	s.append(encodeSegmentHeader(id))
-	return s, nil
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.file, s.made = f, true
+	s.files.open.Add(1)
+	return f, nil
 }
 
 // append adds bytes behind the last ones. Only the volume's appender calls it.
@@ -320,19 +339,20 @@ func (s *segment) acquire() error {
 	return nil
 }
 
-// opened returns the open file; the caller is a reader or the writer.
+// opened returns the open file; the caller is a reader of what is written.
 func (s *segment) opened() (file, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.file == nil {
-		f, err := s.fs.open(s.path)
-		if err != nil {
-			return nil, fmt.Errorf("disk: open segment: %w", err)
-		}
-		s.file = f
-		s.files.open.Add(1)
+	if s.file != nil {
+		return s.file, nil
 	}
-	return s.file, nil
+	f, err := s.fs.open(s.path)
+	if err != nil {
+		return nil, fmt.Errorf("disk: open segment: %w", err)
+	}
+	s.file = f
+	s.files.open.Add(1)
+	return f, nil
 }
 
 // release takes a reader away; the last one of a doomed segment unlinks it.
@@ -387,7 +407,11 @@ func (s *segment) doom(gone func(error)) {
 
 func (s *segment) bury() {
 	_ = s.close() // nothing unwritten is wanted any more
-	s.gone(s.fs.remove(s.path))
+	err := s.fs.remove(s.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil // it was never made
+	}
+	s.gone(err)
 }
 
 // close closes the file; it is opened again when needed.
