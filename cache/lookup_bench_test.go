@@ -36,11 +36,7 @@ func BenchmarkLookup(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			rt, err := table.Match("a.test", "/a")
-			if err != nil {
-				b.Fatal(err)
-			}
-			bed := &bed{cache: c, route: rt}
+			bed := &bed{cache: c, table: table}
 			request := func() *Request {
 				return bed.request("GET", "/a", Field{"user-agent", "bench"}, Field{"accept", "*/*"}, Field{"accept-encoding", bench.accept})
 			}

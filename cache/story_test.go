@@ -67,7 +67,7 @@ func TestStories(t *testing.T) {
 type bed struct {
 	t      *testing.T
 	cache  *Cache
-	route  *route.Route
+	table  *route.Table
 	origin *scriptedOrigin
 	last   *recorder
 	// authority of requests; a.test where empty.
@@ -81,10 +81,6 @@ func newBed(t *testing.T, host route.Host, disk bool) *bed {
 	if err != nil {
 		t.Fatal(err)
 	}
-	rt, err := table.Match("a.test", "/")
-	if err != nil {
-		t.Fatal(err)
-	}
 	cfg := store.Config{Memory: store.MemoryConfig{Bytes: 64 << 20}, Prepare: Prepare}
 	if disk {
 		cfg.Disk = []store.DiskConfig{{Path: t.TempDir(), Bytes: 64 << 20}}
@@ -93,8 +89,8 @@ func newBed(t *testing.T, host route.Host, disk bool) *bed {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &bed{t: t, route: rt, origin: &scriptedOrigin{answers: map[string]answerFunc{}}}
-	b.cache = New(Config{Store: tiered, Origin: b.origin,
+	b := &bed{t: t, table: table, origin: &scriptedOrigin{answers: map[string]answerFunc{}}}
+	b.cache = New(Config{Store: tiered, Origin: b.origin, Match: table.Match,
 		Direct: func(ctx context.Context, _, target string) context.Context {
 			return context.WithValue(ctx, targetKey{}, target)
 		}})
@@ -246,9 +242,13 @@ func (w *recorder) Write(p []byte) (int, error) {
 func (w *recorder) Flush() {}
 
 func (b *bed) request(method, target string, fields ...Field) *Request {
+	rt, err := b.table.Match("a.test", target)
+	if err != nil {
+		b.t.Fatal(target, err)
+	}
 	authority := cmp.Or(b.authority, "a.test")
 	return &Request{Method: method, Scheme: "https", Authority: authority, Host: strings.TrimSuffix(strings.ToLower(authority), ":443"), Target: target,
-		Fields: fields, Client: netip.MustParseAddrPort("192.0.2.7:1234"), Proto: HTTP2, Route: b.route}
+		Fields: fields, Client: netip.MustParseAddrPort("192.0.2.7:1234"), Proto: HTTP2, Route: rt}
 }
 
 // do sends a request the way an engine does.
