@@ -232,6 +232,9 @@ func (f *fill) tryRead(p []byte, off int64) (n int, moved chan struct{}, err err
 // with mu held for reading.
 func (f *fill) readAt(p []byte, off int64) (int, error) {
 	have := f.written - off
+	if f.storing && !f.done && f.written == f.length {
+		have-- // the last byte waits for the commit: who has the whole body finds it stored
+	}
 	if have <= 0 {
 		switch {
 		case f.broken != nil:
