@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -31,14 +33,14 @@ func TestTieredCopiesBringNothingBack(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	const keys, rounds = 4, 600
+	const keys, rounds = 3, 500
 	var group, readers sync.WaitGroup
 	stop := make(chan struct{})
 	for k := range keys {
-		c := &changer{store: store, key: store.Hasher().Key(fmt.Sprint("key ", k)), k: uint64(k)}
+		c := &changer{store: store, key: store.Hasher().Key(fmt.Sprint("key ", k)), k: uint64(k), rng: rand.New(rand.NewPCG(uint64(k), 1))}
 		group.Go(func() {
 			for round := range rounds {
-				if err := c.change(round); err != nil {
+				if err := c.change(); err != nil {
 					t.Errorf("key %d, round %d: %v", c.k, round, err)
 					return
 				}
@@ -73,22 +75,19 @@ type changer struct {
 	store *Tiered
 	key   Key
 	k     uint64
+	rng   *rand.Rand
 	last  uint64
 	least atomic.Uint64 // no reader may see less from here on
 }
 
-func (c *changer) change(round int) error {
-	for range 5 {
-		// As an eviction would, so that reads go to disk and come back.
-		if err := c.store.memory.Remove(c.key); err != nil {
-			return err
-		}
-		if err := c.look(c.last); err != nil && !errors.Is(err, ErrNotFound) {
+func (c *changer) change() error {
+	if c.rng.IntN(2) == 0 { // else the change meets the copy to disk under way
+		if err := c.evict(); err != nil {
 			return err
 		}
 	}
 	c.last++
-	switch round % 4 {
+	switch c.rng.IntN(4) {
 	case 0, 1:
 		if err := c.put(); err != nil {
 			return err
@@ -112,15 +111,39 @@ func (c *changer) change(round int) error {
 	return nil
 }
 
+// evict waits until what is in memory is on disk too, and makes reads go there
+// and bring it back.
+func (c *changer) evict() error {
+	for {
+		e := c.store.memory.index.find(c.key)
+		if e == nil || e.body.onDisk.Load() || c.store.stats.offersPending.Load() == 0 {
+			break
+		}
+		runtime.Gosched()
+	}
+	for range 5 {
+		if err := c.store.memory.Remove(c.key); err != nil {
+			return err
+		}
+		if err := c.look(c.last); err != nil && !errors.Is(err, ErrNotFound) {
+			return err
+		}
+	}
+	return nil
+}
+
 func (c *changer) put() error {
 	header := binary.LittleEndian.AppendUint64(nil, c.last)
-	meta := Meta{Header: header, Length: 8}
+	meta := Meta{Header: header, Length: 8 << (6 * c.k)}
 	w, err := c.store.Create(c.key, meta)
 	if err != nil {
 		return err
 	}
 	defer w.Abort()
-	if _, err := w.Write(binary.LittleEndian.AppendUint64(nil, c.k)); err != nil {
+	// Copies of larger bodies take longer.
+	body := make([]byte, meta.Length)
+	binary.LittleEndian.PutUint64(body, c.k)
+	if _, err := w.Write(body); err != nil {
 		return err
 	}
 	s, err := w.Commit(meta)
@@ -149,4 +172,70 @@ func (c *changer) look(least uint64) error {
 		return fmt.Errorf("number %d from %s, %d was stored", got, s.Tier(), least)
 	}
 	return nil
+}
+
+// A copy that began before a change and ends after it is thrown away.
+func TestTieredThrowsLateCopiesAway(t *testing.T) {
+	for name, change := range map[string]func(*changer) error{
+		"remove":  func(c *changer) error { return c.store.Remove(c.key) },
+		"replace": func(c *changer) error { c.last++; return c.put() },
+		"freshen": func(c *changer) error {
+			c.last++
+			return c.store.Freshen(c.key, Meta{Header: binary.LittleEndian.AppendUint64(nil, c.last)})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			store, err := Open(Config{
+				Memory: MemoryConfig{Bytes: 16 * unit.MiB},
+				Disk:   []DiskConfig{{Path: t.TempDir(), Bytes: 256 * unit.MiB}},
+			}, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer store.Close()
+			c := &changer{store: store, key: store.Hasher().Key("key")}
+			if err := c.put(); err != nil {
+				t.Fatal(err)
+			}
+			version := store.stripe(c.key.Hash).read()
+			e := store.memory.index.find(c.key)
+			if err := change(c); err != nil {
+				t.Fatal(err)
+			}
+			if done, err := store.copyOut(c.key, e, version); done || err != nil {
+				t.Errorf("the late copy to disk: %v, %v", done, err)
+			}
+			if s, err := store.disk.Open(c.key); err == nil {
+				t.Errorf("the late copy is on disk: %x", s.Meta().Header)
+				s.Close()
+			}
+
+			version = store.stripe(c.key.Hash).read()
+			now := store.memory.index.find(c.key)
+			if now == nil {
+				return // nothing to copy back after a removal
+			}
+			if done, err := store.copyOut(c.key, now, version); !done || err != nil {
+				t.Fatalf("a copy in time: %v, %v", done, err)
+			}
+			if err := store.memory.Remove(c.key); err != nil {
+				t.Fatal(err)
+			}
+			from, err := store.disk.Open(c.key)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer from.Close()
+			if err := change(c); err != nil {
+				t.Fatal(err)
+			}
+			if late := store.promote(c.key, from, version); late != nil {
+				t.Error("the late copy to memory was made")
+				late.Close()
+			}
+			if err := c.look(c.last); err != nil {
+				t.Error(err)
+			}
+		})
+	}
 }
