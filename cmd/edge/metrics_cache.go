@@ -158,7 +158,7 @@ func (emit emitter) directory(d *store.DirectoryStats) {
 	for _, dropped := range []struct {
 		reason string
 		value  int64
-	}{{"backlog", d.BacklogFull}, {"index", d.IndexFull}} {
+	}{{"backlog", d.BacklogFull}, {"room", d.NoRoom}, {"index", d.IndexFull}} {
 		emit.counter("edge_store_disk_dropped_total", "Objects dropped on their way to disk, by what was full.", uint64(dropped.value),
 			directory, admin.Label{Name: "reason", Value: dropped.reason})
 	}
