@@ -98,6 +98,7 @@ type Cache struct {
 	// Coded bodies to be made, and whether somebody is at it.
 	encodings  []encoding
 	isEncoding bool
+	encoders   sync.Pool
 
 	asked askMarks
 
@@ -132,6 +133,7 @@ func New(cfg Config) *Cache {
 		match: cfg.Match,
 		log:   cfg.Log, fillsMax: int64(cfg.Fills), fills: map[string]*fill{},
 	}
+	c.encoders.New = func() any { return new(encoders) }
 	c.background, c.stop = context.WithCancel(context.Background())
 	return c
 }

@@ -74,13 +74,14 @@ func (c *Cache) nextEncoding() (next encoding, ok bool) {
 
 func (c *Cache) encodeAll() {
 	defer c.work.Done()
-	var made encoders
+	made := c.encoders.Get().(*encoders)
+	defer c.encoders.Put(made)
 	for {
 		next, ok := c.nextEncoding()
 		if !ok {
 			return
 		}
-		if err := c.makeCoded(next, &made); err != nil && c.background.Err() == nil {
+		if err := c.makeCoded(next, made); err != nil && c.background.Err() == nil {
 			c.stats.EncodingsFailed.Add(1)
 			c.log.Debug("cache: encode", "key", next.key, "coding", route.Codings[next.coding], "err", err)
 		}
@@ -134,6 +135,7 @@ func (c *Cache) storeCoded(key store.Key, meta store.Meta, source *store.Stored,
 	if err != nil {
 		return 0, err
 	}
+	defer encoder.Reset(io.Discard) // it must not hold on to the store's writer
 	plain := io.NewSectionReader(source, 0, length)
 	buffer := copyBuffers.Get().(*[copyBytes]byte)
 	defer copyBuffers.Put(buffer)
@@ -194,7 +196,8 @@ func (w *gainWriter) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// encoders are kept from one body to the next, and let go with the list's end.
+// encoders are kept from one body to the next, until nothing has been encoded for a
+// while: the collector empties their pool.
 type encoders struct{ of [len(route.Codings)]encoder }
 
 type encoder interface {
