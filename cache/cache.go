@@ -95,6 +95,11 @@ type Cache struct {
 	mu     sync.Mutex
 	fills  map[string]*fill // by key text; those that others may join
 	passed passMarks
+
+	// targets orders what is stored for a target against its invalidation, by hash
+	// of the primary key: whoever stores looks at fill.doomed within, whoever
+	// invalidates sets that before and removes within. After Cache.mu, never in it.
+	targets [64]sync.Mutex
 	// Coded bodies to be made, and whether somebody is at it.
 	encodings  []encoding
 	isEncoding bool
@@ -136,6 +141,11 @@ func New(cfg Config) *Cache {
 	c.encoders.New = func() any { return new(encoders) }
 	c.background, c.stop = context.WithCancel(context.Background())
 	return c
+}
+
+// target returns the lock of a target.
+func (c *Cache) target(primary string) *sync.Mutex {
+	return &c.targets[c.store.Hasher().Key(primary).Hash.Lo%uint64(len(c.targets))]
 }
 
 // Stats returns the counters.

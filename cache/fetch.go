@@ -114,7 +114,7 @@ func (c *Cache) unlist(f *fill) {
 func (c *Cache) register(f *fill, key string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if f.joined != "" && c.fills[key] == nil {
+	if f.joined != "" && c.fills[key] == nil && !f.doomed.Load() {
 		f.keys, c.fills[key] = append(f.keys, key), f
 	}
 }
@@ -316,6 +316,9 @@ func (f *fill) merged(news *received) *response {
 func (f *fill) renew(p *response) {
 	c := f.cache
 	c.stats.Freshened.Add(1)
+	lock := c.target(f.found.primary)
+	lock.Lock()
+	defer lock.Unlock()
 	if f.doomed.Load() {
 		return
 	}
@@ -499,6 +502,12 @@ func mergeMarker(old *response, names []string) *response {
 func (f *fill) writeMarker(marker *response) {
 	c := f.cache
 	meta := c.markerMeta(f.request, marker)
+	lock := c.target(f.found.primary)
+	lock.Lock()
+	defer lock.Unlock()
+	if f.doomed.Load() {
+		return // what is stored under it stays out of reach
+	}
 	writer, err := c.store.Create(c.store.Hasher().Key(f.found.primary), meta)
 	if err == nil {
 		var stored *store.Stored
@@ -519,6 +528,17 @@ func (f *fill) countVariant(marker *response) *response {
 	counted := *marker
 	counted.variants++
 	meta := c.markerMeta(f.request, &counted)
+	lock := c.target(f.found.primary)
+	lock.Lock()
+	defer lock.Unlock()
+	current := c.open(f.found.primary)
+	if current == nil {
+		return &counted
+	}
+	defer current.Close()
+	if current.Value().(*response).salt != marker.salt || f.doomed.Load() {
+		return &counted // it has been replaced: its variants must not come back
+	}
 	if err := c.store.Freshen(c.store.Hasher().Key(f.found.primary), meta); err != nil && !errors.Is(err, store.ErrNotFound) {
 		c.stats.StoreErrors.Add(1)
 	}
@@ -545,20 +565,22 @@ func contains(all, some []string) bool {
 // store gave up meanwhile.
 func (f *fill) commit(meta store.Meta, trailers []Field) {
 	c := f.cache
+	lock := c.target(f.found.primary)
+	lock.Lock()
 	f.mu.Lock()
 	f.trailers = trailers
-	keep := !f.overflow && !f.doomed.Load()
-	f.mu.Unlock()
-	if !keep {
+	if f.overflow || f.doomed.Load() {
+		f.mu.Unlock()
+		lock.Unlock()
 		f.finish(nil, nil)
 		return
 	}
-	f.mu.Lock()
 	stored, err := f.writer.Commit(meta)
 	if err == nil { // in the same breath: a committed Writer cannot be read
 		f.writer, f.stored = nil, stored
 	}
 	f.mu.Unlock()
+	lock.Unlock()
 	if err != nil { // readers go on with what was written
 		c.stats.StoreErrors.Add(1)
 	} else {

@@ -132,10 +132,10 @@ func (x *exchange) serve() {
 		}
 		now := time.Now().UnixNano()
 		use, fwd := x.use(fd.resp, now)
-		if why := x.unfit(fd.resp); why != "" || use == useValidate && (x.noStore() || x.onlyIfCached()) {
+		if why := x.unfit(fd.resp); why != "" || (use == useValidate || fd.resp.sliced) && (x.noStore() || x.onlyIfCached()) {
 			fd.close()
 			if why == "" {
-				why = "request-no-store" // a 304 must not renew what is stored (RFC 9111 5.2.1.5)
+				why = "request-no-store" // no 304 may renew, no part complete what is stored (RFC 9111 5.2.1.5)
 			}
 			x.forward(fwd, why)
 			return

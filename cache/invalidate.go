@@ -18,12 +18,12 @@ func unsafeMethod(method string) bool {
 }
 
 // invalidateAfter forgets the target of r and what Location and Content-Location
-// name on the same origin.
-func (c *Cache) invalidateAfter(r *Request, resp *http.Response) {
-	c.invalidate(r)
+// name on the same origin. The answer itself, own, may stay (RFC 9110 9.3.3).
+func (c *Cache) invalidateAfter(r *Request, resp *http.Response, own *fill) {
+	c.invalidate(r, own)
 	for _, name := range []string{"Location", "Content-Location"} {
 		if other := c.sameOrigin(r, resp.Header.Get(name)); other != nil {
-			c.invalidate(other)
+			c.invalidate(other, own)
 		}
 	}
 }
@@ -62,7 +62,7 @@ func withoutDefaultPort(u *url.URL) string {
 
 // invalidate forgets what is stored for the target of r, all variants. A fetch
 // under way that began before must not be stored either.
-func (c *Cache) invalidate(r *Request) {
+func (c *Cache) invalidate(r *Request, own *fill) {
 	if !keyable(r) {
 		return
 	}
@@ -70,12 +70,15 @@ func (c *Cache) invalidate(r *Request) {
 	key := string(appendKey(nil, r))
 	c.mu.Lock()
 	for _, f := range c.fills {
-		if f.found.primary == key {
+		if f != own && f.found.primary == key {
 			f.doomed.Store(true)
 			c.unlist(f)
 		}
 	}
 	c.mu.Unlock()
+	lock := c.target(key)
+	lock.Lock()
+	defer lock.Unlock()
 	if err := c.store.Remove(c.store.Hasher().Key(key)); err != nil {
 		c.stats.StoreErrors.Add(1)
 	}

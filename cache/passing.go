@@ -12,34 +12,47 @@ import (
 	"edgecdn/cache/store"
 )
 
-// keepPost begins to store the answer to a POST under the key of a GET; nil where
-// it may not be. The caller copies the body through keeping and calls end.
-func (x *exchange) keepPost(resp *http.Response, got *received) *keeping {
+// listPost puts a POST whose answer may be kept on the list of fills, before it is
+// sent, for the invalidation by others to find; nil where it may not. The caller
+// forgets it.
+func (x *exchange) listPost() *fill {
 	c, r := x.cache, x.r
-	if r.Method != http.MethodPost || r.Route.Bypass || !keyable(r) || !representsTarget(c, r, got) {
+	if r.Method != http.MethodPost || r.Route.Bypass || !keyable(r) {
 		return nil
 	}
 	f := &fill{cache: c, request: r.clone()}
 	f.request.Method = http.MethodGet
+	f.found.primary = string(appendKey(nil, r))
+	alone := f.found.primary + "\nalone" + newSalt()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f.keys, c.fills[alone] = []string{alone}, f
+	return f
+}
+
+// keepPost begins to store the answer to a POST under the key of a GET; nil where
+// it may not be. The caller copies the body through keeping and calls end.
+func (f *fill) keepPost(resp *http.Response, got *received) *keeping {
+	c, r := f.cache, f.request
+	if !representsTarget(c, r, got) {
+		return nil
+	}
 	_, few := groupsOf(got.fields)
 	ok, _ := storable(f.asked(), got, r.Route, resp.ContentLength)
 	if !ok || !few || resp.ContentLength < 0 || len(resp.Trailer) > 0 || c.unframed(resp) {
 		return nil
 	}
-	f.found = c.find(f.request)
-	f.found.close()
+	fd := c.find(r)
+	fd.close()
+	f.found.key, f.found.resp, f.found.marker = fd.key, fd.resp, fd.marker // not primary, which others read
 	p := got.settle(r.Route)
 	p.fields = without(p.fields, "age")
-	meta := c.meta(f.request, p, resp.ContentLength)
+	meta := c.meta(r, p, resp.ContentLength)
 	writer, err := c.store.Create(c.store.Hasher().Key(f.chooseKey(p)), meta)
 	if err != nil {
 		c.stats.StoreErrors.Add(1)
 		return nil
 	}
-	c.mu.Lock() // for invalidation to find; nobody can join
-	alone := f.found.primary + "\nalone" + newSalt()
-	f.keys, c.fills[alone] = []string{alone}, f
-	c.mu.Unlock()
 	return &keeping{fill: f, response: p, meta: meta, body: resp.Body, writer: writer}
 }
 
@@ -79,7 +92,9 @@ func (k *keeping) Read(p []byte) (int, error) {
 func (k *keeping) end() {
 	defer k.writer.Abort()
 	c := k.cache
-	c.forget(k.fill)
+	lock := c.target(k.found.primary)
+	lock.Lock()
+	defer lock.Unlock()
 	if !k.whole || k.doomed.Load() {
 		return
 	}
@@ -121,14 +136,16 @@ func (c *Cache) learnFromHead(r *Request, resp *http.Response, got *received) {
 	c.stats.Invalidated.Add(1)
 }
 
-// sameValidators says whether all validators in fields are p's.
+// sameValidators says whether fields have validators and all are p's.
 func sameValidators(fields []Field, p *response) bool {
-	if tag, ok := fieldValue(fields, "etag"); ok && tag != p.etag {
+	tag, tagged := fieldValue(fields, "etag")
+	if tagged && tag != p.etag {
 		return false
 	}
-	if value, ok := fieldValue(fields, "last-modified"); ok {
-		t, valid := parseTime(value)
-		return valid && t.Unix() == p.lastModified
+	value, dated := fieldValue(fields, "last-modified")
+	if !dated {
+		return tagged
 	}
-	return true
+	t, valid := parseTime(value)
+	return valid && t.Unix() == p.lastModified
 }

@@ -198,6 +198,10 @@ func (x *exchange) pass(fwd Fwd, detail string) {
 		// An answer may begin before the request has ended; not every engine can.
 		_ = http.NewResponseController(x.w).EnableFullDuplex()
 	}
+	posted := x.listPost()
+	if posted != nil {
+		defer x.cache.forget(posted)
+	}
 	sent := time.Now()
 	resp, err := x.cache.origin.RoundTrip(out)
 	mu.Lock()
@@ -209,20 +213,22 @@ func (x *exchange) pass(fwd Fwd, detail string) {
 		return
 	}
 	if unsafeMethod(x.r.Method) && resp.StatusCode >= 200 && resp.StatusCode < 400 {
-		x.cache.invalidateAfter(x.r, resp)
+		x.cache.invalidateAfter(x.r, resp, posted)
 	}
 	got := x.cache.receive(x.r.Route, resp, sent)
 	if x.r.Method == http.MethodHead && !x.r.Route.Bypass && keyable(x.r) {
 		x.cache.learnFromHead(x.r, resp, &got)
 	}
-	if kept := x.keepPost(resp, &got); kept != nil {
-		defer kept.end()
-		resp.Body = struct {
-			io.Reader
-			io.Closer
-		}{kept, resp.Body}
-		o := &x.r.Outcome
-		o.Stored, o.HasTTL, o.TTL = true, true, kept.response.ttl(time.Now().UnixNano())
+	if posted != nil {
+		if kept := posted.keepPost(resp, &got); kept != nil {
+			defer kept.end()
+			resp.Body = struct {
+				io.Reader
+				io.Closer
+			}{kept, resp.Body}
+			o := &x.r.Outcome
+			o.Stored, o.HasTTL, o.TTL = true, true, kept.response.ttl(time.Now().UnixNano())
+		}
 	}
 	x.relay(resp, got.fields)
 }

@@ -135,6 +135,12 @@ func (f *fill) writeManifest(resp *fetched, size, number int64) (*response, erro
 		return nil, err
 	}
 	defer writer.Abort()
+	lock := c.target(f.found.primary)
+	lock.Lock()
+	defer lock.Unlock()
+	if f.doomed.Load() {
+		return nil, errDoomed
+	}
 	stored, err := writer.Commit(meta)
 	if err != nil {
 		return nil, err
@@ -152,14 +158,17 @@ func (f *fill) judgeSlice(resp *fetched) {
 	value, _ := fieldValue(resp.fields, "content-range")
 	at, size, ok := parseContentRange(value)
 	tag, _ := fieldValue(resp.fields, "etag")
+	whole := resp.received
+	whole.status = http.StatusOK
+	storing, _ := storable(f.asked(), &whole, f.request.Route, -1)
 	switch {
-	case resp.status == http.StatusPartialContent && ok && size == manifest.total && at == f.slice.span() && tag == manifest.etag:
+	case resp.status == http.StatusPartialContent && ok && storing && size == manifest.total && at == f.slice.span() && tag == manifest.etag:
 		f.fillSlice(resp, false)
 	case serverError(resp.status):
 		_ = resp.Body.Close() // an error's text is of no use in the middle of a body
 		f.failWith(errors.New("cache: the origin answered " + strconv.Itoa(resp.status) + " to a part"))
 	default:
-		_ = resp.Body.Close() // it is part of another representation
+		_ = resp.Body.Close() // it is part of another representation, or not for all
 		f.cache.stats.SlicesVoid.Add(1)
 		if err := f.cache.store.Remove(f.cache.store.Hasher().Key(f.found.key)); err != nil {
 			f.cache.stats.StoreErrors.Add(1)
@@ -293,6 +302,8 @@ func (x *exchange) sendSliced(fd *found, now int64, detail string) bool {
 	x.sendParts(&a, in.send)
 	return false
 }
+
+var errDoomed = errors.New("cache: the response was invalidated while it was fetched")
 
 var errVoid = errors.New("cache: the stored parts are of another representation")
 

@@ -211,6 +211,7 @@ type recorder struct {
 	early   []http.Header
 	body    bytes.Buffer
 	aborted bool
+	at      time.Time       // of the header
 	slow    func()          // called before each write
 	gone    context.Context // writes fail when it is done
 }
@@ -222,7 +223,7 @@ func (w *recorder) WriteHeader(status int) {
 	case status < 200 && status != 101:
 		w.early = append(w.early, w.header.Clone())
 	case w.status == 0:
-		w.status, w.sent = status, w.header.Clone()
+		w.status, w.sent, w.at = status, w.header.Clone(), time.Now()
 	}
 }
 
