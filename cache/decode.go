@@ -52,7 +52,7 @@ func (x *exchange) sendDecoded(p *response, raw io.Reader, a *answer, now int64)
 	if x.cache.stats.Decodings.Add(1) > decodingsMax {
 		x.cache.stats.Decodings.Add(-1)
 		x.cache.stats.DecodingsRefused.Add(1)
-		x.pass(FwdMiss, "decodings-refused")
+		x.forward(FwdMiss, "decodings-refused")
 		return
 	}
 	defer x.cache.stats.Decodings.Add(-1)
