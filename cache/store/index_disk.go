@@ -270,22 +270,6 @@ func (x *diskIndex) removeAt(print, pos uint64) bool {
 	return true
 }
 
-// each calls f for every entry, shard by shard; f must not call the index.
-func (x *diskIndex) each(f func(print uint64, word slotWord)) {
-	for i := range x.shards {
-		s := &x.shards[i]
-		s.mu.Lock()
-		for b := range s.buckets {
-			for _, at := range s.buckets[b] {
-				if at.word != 0 {
-					f(at.print, at.word)
-				}
-			}
-		}
-		s.mu.Unlock()
-	}
-}
-
 // sizes returns the number of objects and slices and the bytes of the index.
 func (x *diskIndex) sizes() (objects, slices int, bytes int64) {
 	for i := range x.shards {

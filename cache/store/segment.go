@@ -64,7 +64,7 @@ type openFiles struct {
 type batch struct {
 	off int64
 	n   int
-	buf []byte
+	buf *[batchBytes]byte
 }
 
 const (
@@ -81,7 +81,7 @@ var (
 	errDoomed  = errors.New("segment is gone")
 	errVersion = errors.New("written by a newer edge")
 	errTorn    = errors.New("no valid table")
-	batches    = sync.Pool{New: func() any { return make([]byte, batchBytes) }}
+	batches    = sync.Pool{New: func() any { return new([batchBytes]byte) }}
 )
 
 // tableEntry describes one record: its fingerprint, and packed into a word the
@@ -288,7 +288,7 @@ func (s *segment) appendLocked(parts ...[]byte) {
 		for len(p) > 0 {
 			last := len(s.pending) - 1
 			if last < 0 || s.pending[last].n == batchBytes {
-				s.pending = append(s.pending, &batch{off: s.size, buf: batches.Get().([]byte)})
+				s.pending = append(s.pending, &batch{off: s.size, buf: batches.Get().(*[batchBytes]byte)})
 				last++
 			}
 			c := s.pending[last]

@@ -133,7 +133,7 @@ func testTooLarge(t *testing.T, s *Subject) {
 	if s.BodyMax == 0 {
 		return
 	}
-	w, err = s.Store.Create(s.key("a"), s.meta("a", s.BodyMax+1))
+	_, err = s.Store.Create(s.key("a"), s.meta("a", s.BodyMax+1))
 	if !errors.Is(err, store.ErrTooLarge) {
 		t.Fatalf("Create of more than BodyMax: %v, want ErrTooLarge", err)
 	}

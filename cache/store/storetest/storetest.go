@@ -173,9 +173,9 @@ func check(st *store.Stored, want []byte) error {
 	}
 	switch whole := st.Bytes(); {
 	case st.Tier() == "memory" && whole == nil:
-		return errors.New("Bytes is nil though the body is in memory")
+		return errors.New("no bytes though the body is in memory")
 	case whole != nil && !bytes.Equal(whole, want):
-		return fmt.Errorf("Bytes differ at %d of %d", differs(whole, want), len(want))
+		return fmt.Errorf("the bytes differ at %d of %d", differs(whole, want), len(want))
 	}
 	return nil
 }
