@@ -6,7 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
-	"path/filepath"
+	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -39,7 +40,9 @@ import (
 // is held during I/O but segment.mu while a closed file is opened or renamed.
 type Disk struct {
 	hasher  Hasher
+	wanted  int // directories
 	volumes []*volume
+	absent  []DirectoryStats // directories that could not be opened
 	prepare func(*Meta) (any, int64, error)
 	seen    *seenFilter
 	tuning  tuning
@@ -75,10 +78,10 @@ func openDiskWith(configs []DiskConfig, prepare func(*Meta) (any, int64, error),
 	if len(configs) == 0 {
 		return nil, errors.New("disk: no directory configured")
 	}
-	d := &Disk{prepare: prepare, tuning: t}
+	d := &Disk{prepare: prepare, tuning: t, wanted: len(configs)}
 	if err := d.openVolumes(configs, log); err != nil {
 		for _, v := range d.volumes {
-			err = errors.Join(err, v.lock.Close())
+			err = errors.Join(err, v.unlock())
 		}
 		return nil, err
 	}
@@ -91,36 +94,72 @@ func openDiskWith(configs []DiskConfig, prepare func(*Meta) (any, int64, error),
 }
 
 func (d *Disk) openVolumes(configs []DiskConfig, log *slog.Logger) error {
-	dirs := make([]string, len(configs))
-	for i, c := range configs {
-		dirs[i] = filepath.Clean(c.Path)
+	var have, lack []*volume
+	for _, c := range configs {
 		if c.Bytes == 0 {
 			c.Bytes = diskBytesDefault
 		}
 		if c.Path == "" || c.Bytes < diskBytesMin && d.tuning.segmentBytes == 0 {
 			return fmt.Errorf("disk: directory %q of %s: give a path and at least %s", c.Path, c.Bytes, diskBytesMin)
 		}
-		if err := d.tuning.fs.mkdir(dirs[i]); err != nil {
-			return fmt.Errorf("disk: make directory: %w", err)
+		v := newVolume(c, d.tuning, log)
+		v.files.max = max(d.tuning.filesMax/int64(len(configs)), 4)
+		d.volumes = append(d.volumes, v)
+		ok, err := v.openDirectory()
+		if ok {
+			have = append(have, v)
+		} else if err == nil {
+			lack = append(lack, v)
 		}
-		lock, err := lockDirectory(d.tuning.fs, dirs[i])
-		if err != nil {
+		if err := d.leaveOut(v, err); err != nil {
 			return err
 		}
-		d.volumes = append(d.volumes, newVolume(dirs[i], c, lock, d.tuning, log))
 	}
-	formats, err := agreeOnFormats(d.tuning.fs, dirs)
-	if err != nil {
+	seed := rand.Uint64()
+	for i, v := range have {
+		if i > 0 && v.format.seed != seed {
+			return fmt.Errorf("disk: %s and %s belong to different stores: empty one of them, or configure only one", have[0].dir, v.dir)
+		}
+		seed = v.format.seed
+	}
+	d.hasher = NewHasher(seed)
+	for _, v := range lack {
+		if err := d.leaveOut(v, v.writeFormat(seed)); err != nil {
+			return err
+		}
+	}
+	return d.recover()
+}
+
+// leaveOut takes a directory that cannot be opened out of the store, until the
+// next start, if its device is to blame and there is another one.
+func (d *Disk) leaveOut(v *volume, err error) error {
+	if err == nil {
+		return nil
+	}
+	if !isDeviceError(err) || len(d.volumes) == 1 && len(d.absent) == d.wanted-1 {
 		return err
 	}
-	d.hasher = NewHasher(formats[0].seed)
-	var g errgroup.Group
+	v.log.Error("disk: directory left out until the next start", "err", err)
+	d.absent = append(d.absent, DirectoryStats{Path: v.dir, State: broken.String(), Error: err.Error(), BytesMax: v.bytes})
+	d.volumes = slices.DeleteFunc(d.volumes, func(o *volume) bool { return o == v })
+	return v.unlock()
+}
+
+// recover replays all directories at once.
+func (d *Disk) recover() error {
+	errs := make([]error, len(d.volumes))
+	var wg sync.WaitGroup
 	for i, v := range d.volumes {
-		v.id = formats[i].id
-		v.files.max = max(d.tuning.filesMax/int64(len(d.volumes)), 4)
-		g.Go(v.recover)
+		wg.Go(func() { errs[i] = v.recover() })
 	}
-	return g.Wait()
+	wg.Wait()
+	for i, v := range slices.Clone(d.volumes) {
+		if err := d.leaveOut(v, errs[i]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Hasher makes the keys of this store.
@@ -268,7 +307,7 @@ func (d *Disk) choose(key Key) (*volume, error) {
 			}
 			continue
 		}
-		x := slicePrint(key.Hash.Lo^v.id, 0)
+		x := slicePrint(key.Hash.Lo^v.format.id, 0)
 		u := (float64(x>>11) + 0.5) / (1 << 53)
 		if s := float64(v.bytes) / -math.Log(u); best == nil || s > score {
 			best, score = v, s

@@ -88,33 +88,33 @@ func readFormat(fsys filesystem, dir string) (format, bool, error) {
 	return f, true, nil
 }
 
-// agreeOnFormats reads the format of each directory, sees that all have one
-// seed, and writes what is missing.
-func agreeOnFormats(fsys filesystem, dirs []string) ([]format, error) {
-	formats := make([]format, len(dirs))
-	have := make([]bool, len(dirs))
-	seed, seedDir := rand.Uint64(), ""
-	for i, dir := range dirs {
-		f, ok, err := readFormat(fsys, dir)
-		if err != nil {
-			return nil, err
-		}
-		if ok && seedDir != "" && f.seed != seed {
-			return nil, fmt.Errorf("disk: %s and %s belong to different stores: empty one of them, or configure only one", seedDir, dir)
-		}
-		if ok {
-			seed, seedDir = f.seed, dir
-		}
-		formats[i], have[i] = f, ok
+// openDirectory makes and locks the directory of a volume and reads its format;
+// have is false where there is none yet.
+func (v *volume) openDirectory() (have bool, err error) {
+	fsys := v.tuning.fs
+	if err := fsys.mkdir(v.dir); err != nil {
+		return false, fmt.Errorf("disk: make directory: %w", err)
 	}
-	for i, dir := range dirs {
-		if have[i] {
-			continue
-		}
-		formats[i] = format{seed: seed, id: rand.Uint64()}
-		if err := fsys.replaceFile(filepath.Join(dir, formatName), formats[i].encode()); err != nil {
-			return nil, fmt.Errorf("disk: write format: %w", err)
-		}
+	if v.lock, err = lockDirectory(fsys, v.dir); err != nil {
+		return false, err
 	}
-	return formats, nil
+	v.format, have, err = readFormat(fsys, v.dir)
+	return have, err
+}
+
+// writeFormat makes a directory one of the store with that seed.
+func (v *volume) writeFormat(seed uint64) error {
+	v.format = format{seed: seed, id: rand.Uint64()}
+	if err := v.tuning.fs.replaceFile(filepath.Join(v.dir, formatName), v.format.encode()); err != nil {
+		return fmt.Errorf("disk: write format: %w", err)
+	}
+	return nil
+}
+
+// unlock gives the directory free.
+func (v *volume) unlock() error {
+	if v.lock == nil {
+		return nil
+	}
+	return v.lock.Close()
 }

@@ -154,3 +154,15 @@ func (h *health) readFailed(err error) {
 	h.blindFor = min(max(2*h.blindFor, blindMin), blindMax)
 	h.blindUntil = time.Now().Add(h.blindFor)
 }
+
+// isDeviceError tells a device that fails from a mistake of the operator.
+func isDeviceError(err error) bool {
+	for _, e := range [...]error{
+		syscall.EIO, syscall.EROFS, syscall.ENXIO, syscall.ENODEV, syscall.ESTALE, syscall.ENOTCONN, syscall.ETIMEDOUT,
+	} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return isNoSpace(err)
+}

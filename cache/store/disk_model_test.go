@@ -259,8 +259,11 @@ func TestDiskModelFaults(t *testing.T) {
 				m.run(60)
 				m.inject(fault)
 				m.run(80)
+				if name == "write error" {
+					waitUntil(t, "a segment is given up", m.lost)
+				}
 				m.inject(nil)
-				waitUntil(t, "the store has recovered", m.d.ready)
+				waitUntil(t, "the store has recovered", func() bool { return m.d.idle() && m.d.ready() })
 				m.missing = m.missing || m.lost()
 				m.lookAll()
 				m.run(60)

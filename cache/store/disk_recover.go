@@ -18,12 +18,10 @@ const (
 	loadersMax     = 8       // segments read ahead at the start
 )
 
-func newVolume(dir string, c DiskConfig, lock io.Closer, t tuning, log *slog.Logger) *volume {
-	if c.Bytes == 0 {
-		c.Bytes = diskBytesDefault
-	}
+func newVolume(c DiskConfig, t tuning, log *slog.Logger) *volume {
+	dir := filepath.Clean(c.Path)
 	v := &volume{
-		dir: dir, bytes: int64(c.Bytes), capacity: t.segmentBytes, tuning: t, lock: lock,
+		dir: dir, bytes: int64(c.Bytes), capacity: t.segmentBytes, tuning: t,
 		log:      log.With("directory", dir),
 		bucket:   debtBucket{rate: int64(c.WriteRate)},
 		segments: make(map[uint64]*segment),

@@ -80,7 +80,17 @@ func TestDiskSendTo(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	_, server := tcpPair(t)
+	client, server := tcpPair(t)
+	before := r.Stats().Directories[0].BytesRead
+	if n, err := s.SendTo(server, 10, 20); n != 20 || err != nil {
+		t.Errorf("sent %d of 20 bytes: %v", n, err)
+	}
+	if n := r.Stats().Directories[0].BytesRead - before; n != 20 {
+		t.Errorf("read %d bytes to send 20 that were verified before", n)
+	}
+	if _, err := io.ReadFull(client, make([]byte, 20)); err != nil {
+		t.Error(err)
+	}
 	if n, err := s.SendTo(server, 10, 1_000_000); n != 0 || !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("sending past the end: %d, %v", n, err)
 	}

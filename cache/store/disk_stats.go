@@ -88,6 +88,7 @@ func (d *Disk) Stats() DiskStats {
 	for _, v := range d.volumes {
 		s.Directories = append(s.Directories, v.snapshot())
 	}
+	s.Directories = append(s.Directories, d.absent...)
 	return s
 }
 

@@ -39,17 +39,24 @@ func TestDiskReclaim(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	// Replaced, and the new one freshened: neither its header nor its body is in
+	// the segment that goes.
+	r.sealOpen(t)
+	mustPut(t, r.Disk, keyOf(r.Disk, 10), 11<<32|1, 20_000)
+	fillDisk(t, r.Disk, 100, 200, 20_000)
+	if err := r.Freshen(keyOf(r.Disk, 10), testMeta(11<<32|2, 0)); err != nil {
+		t.Fatal(err)
+	}
 	held, err := r.Open(keyOf(r.Disk, 20)) // hit once: goes, but not from this reader
 	if err != nil {
 		t.Fatal(err)
 	}
 	waitUntil(t, "all is written", r.idle)
 	first := segmentFiles(t, dir)[0]
-	for i := 1000; i < 1600; i++ {
-		waitUntil(t, "the keeper has caught up", r.ready)
-		fillDisk(t, r.Disk, i, i+1, 20_000)
-	}
-	waitUntil(t, "the first segments are reclaimed", func() bool { return r.Stats().Directories[0].Reclaimed >= 4 })
+	fillUntilReclaimed(t, r.Disk, 1000, 2) // the segments of the first 40
+	wantTag(t, r.Disk, keyOf(r.Disk, 10), 11<<32|2)
+	fillUntilReclaimed(t, r.Disk, 2000, 8) // those of the next 100 too
+	wantNone(t, r.Disk, keyOf(r.Disk, 10))
 
 	s := r.Stats().Directories[0]
 	if s.TakenBack < 5 || s.Evicted == 0 || s.BytesUsed > s.BytesMax || s.BytesPinned == 0 {
@@ -76,6 +83,40 @@ func TestDiskReclaim(t *testing.T) {
 	waitUntil(t, "the segment is unlinked", func() bool { return r.Stats().Directories[0].BytesPinned == 0 })
 	if _, err := os.Stat(first + doomedSuffix); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("a segment that nobody reads is there still: %v", err)
+	}
+}
+
+// fillUntilReclaimed puts objects, under keys from n on, no faster than the
+// keeper works, until so many segments were reclaimed.
+func fillUntilReclaimed(t *testing.T, d *Disk, n int, segments int64) {
+	t.Helper()
+	for d.Stats().Directories[0].Reclaimed < segments {
+		waitUntil(t, "the keeper has caught up", d.ready)
+		fillDisk(t, d, n, n+1, 20_000)
+		n++
+	}
+}
+
+// TestDiskChanged: what was decided by a look at the index is not done when the
+// index has moved on.
+func TestDiskChanged(t *testing.T) {
+	r := startDisk(t, configsOf(64<<20, t.TempDir()), smallTuning(osFS{}))
+	defer r.stop(t)
+	v, key := r.volumes[0], keyOf(r.Disk, 1)
+	for what, change := range map[string]func(){
+		"removed":  func() { v.remove(printOf(key.Hash)) },
+		"replaced": func() { mustPut(t, r.Disk, key, 1<<32|2, 2000) },
+	} {
+		mustPut(t, r.Disk, key, 1<<32, 1000)
+		seg, word, h, err := v.lookup(key, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		change()
+		if err := v.freshenFrom(seg, word, h, testMeta(1<<32|1, 0)); !errors.Is(err, errChanged) {
+			t.Errorf("freshened an object that was %s: %v", what, err)
+		}
+		seg.release()
 	}
 }
 
@@ -423,6 +464,11 @@ func TestDiskFailingDirectory(t *testing.T) {
 			}
 			fs.inject(nil)
 			waitUntil(t, "the directory is in use", r.ready)
+			// What was replaced while its directory was out of use is not there
+			// any more, also when the newer one goes.
+			if r.volumes[1].index.remove(printOf(keyOf(r.Disk, 1).Hash)) != 0 {
+				wantNone(t, r.Disk, keyOf(r.Disk, 1))
+			}
 			before := r.Stats().Directories[0].Stored
 			fillDisk(t, r.Disk, 300, 400, 2000)
 			if n := r.Stats().Directories[0].Stored - before; n < 20 {

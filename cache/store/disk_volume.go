@@ -14,7 +14,7 @@ import (
 // log's head: how records are appended and written out.
 type volume struct {
 	dir      string
-	id       uint64
+	format   format
 	bytes    int64 // budget
 	capacity int64 // of a new segment
 	tuning   tuning
@@ -77,10 +77,10 @@ var defaultTuning = tuning{
 // notedMax bounds the removals that wait for a log that takes nothing.
 const notedMax = 256 << 10
 
-var (
-	errChanged = errors.New("the index has moved on")
-	padding    = make([]byte, unitBytes)
-)
+var errChanged = errors.New("the index has moved on")
+
+// padding fills the last unit of a record.
+var padding = [unitBytes]byte{}
 
 // write is one record to append. The index then names it under print, with
 // flags.
