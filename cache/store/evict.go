@@ -16,8 +16,8 @@ const (
 	// forgetWindows: what is older than so many windows of the sketch counts half.
 	forgetWindows = 4
 	// probationShare is the part of the budget that probation may fill before its
-	// oldest object has to compete: 1/32.
-	probationShare = 32
+	// oldest object has to compete: 1/20.
+	probationShare = 20
 )
 
 // gap returns how many requests pass between two for b.

@@ -50,8 +50,8 @@ type Memory struct {
 
 	ops      chan op     // residents of main that came and went, for the owner
 	accesses chan *shard // shards with new samples, for the owner
-	// again, when set, is called by Lookup when an object that is not onDisk is
-	// asked for the first, second, fourth ... time since its fill. It must not wait.
+	// again, when set, is called by Lookup when an object is asked for the first,
+	// second, fourth ... time since its fill. It must not wait.
 	again func(*entry)
 	stats memoryCounters
 }
@@ -108,7 +108,7 @@ func (m *Memory) hit(s *shard, e *entry) {
 	if n <= 4 || n%8 == 0 {
 		m.sample(s, e.hash.Lo)
 	}
-	if m.again != nil && n&(n-1) == 0 && !b.onDisk.Load() {
+	if m.again != nil && n&(n-1) == 0 {
 		m.again(e)
 	}
 }

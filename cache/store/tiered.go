@@ -159,7 +159,7 @@ func (s *stripe) end() {
 	s.promoting = false
 }
 
-// offer asks for a copy of e on disk. It never waits.
+// offer tells the disk tier that e is asked for. It never waits.
 func (t *Tiered) offer(e *entry) {
 	t.stats.offersPending.Add(1)
 	select {
@@ -170,10 +170,18 @@ func (t *Tiered) offer(e *entry) {
 	}
 }
 
-// take writes an object from memory to disk if the disk tier wants it.
+// take writes an object from memory to disk if the disk tier wants it. Where it
+// has it already, the request that memory answered counts as a hit there, so
+// that what is wanted is not reclaimed for being served from memory.
 func (t *Tiered) take(offered *entry) error {
 	key := Key{offered.hash, offered.text}
-	if offered.body.onDisk.Load() || !t.disk.Admits(key, offered.meta) {
+	if offered.body.onDisk.Load() {
+		if t.disk.touch(key.Hash) {
+			return nil
+		}
+		offered.body.onDisk.Store(false) // reclaimed
+	}
+	if !t.disk.Admits(key, offered.meta) {
 		return nil
 	}
 	for range offerTries {
@@ -193,6 +201,14 @@ func (t *Tiered) take(offered *entry) error {
 		}
 	}
 	return nil
+}
+
+// touch counts a hit for an object and says whether there is one.
+func (d *Disk) touch(h Hash) (found bool) {
+	for _, v := range d.volumes {
+		found = v.index.touch(printOf(h)) != 0 || found
+	}
+	return found
 }
 
 // copyOut writes e to disk, unless its stripe has changed since version.
