@@ -1,7 +1,7 @@
 package cache
 
 // The world of the property test: an origin that answers as it likes, but
-// remembers what it said of each answer.
+// remembers what it said of each answer. It runs in a synctest bubble only.
 
 import (
 	"bytes"
