@@ -53,7 +53,10 @@ func TestDiskSendTo(t *testing.T) {
 					return
 				}
 				defer s.Close()
+				done := make(chan struct{})
+				defer func() { <-done }()
 				wg.Go(func() {
+					defer close(done)
 					off := int64(n) / 3
 					for _, part := range []struct{ off, n int64 }{{off, int64(n) - off}, {0, off}, {0, 0}} {
 						if sent, err := s.SendTo(server, part.off, part.n); err != nil || sent != part.n {

@@ -561,8 +561,19 @@ func TestDiskWithoutRun(t *testing.T) {
 	if err := d.Remove(keyOf(d, 1)); err != nil {
 		t.Fatal(err)
 	}
+	held, err := d.Open(keyOf(d, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := d.Close(); err != nil {
 		t.Fatal(err)
+	}
+	if tag, err := readStored(held); err != nil || tag != 1<<32 {
+		t.Errorf("what a reader holds of a closed store: object %d, %v", tag, err)
+	}
+	held.Close()
+	if n := d.volumes[0].files.open.Load(); n != 0 {
+		t.Errorf("%d files open after close", n)
 	}
 	if _, err := d.Open(keyOf(d, 0)); !errors.Is(err, ErrClosed) {
 		t.Errorf("open after close: %v", err)

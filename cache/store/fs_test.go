@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"strings"
@@ -93,7 +94,10 @@ func (f *faultFS) isDead() bool {
 // tail, or a hole.
 func (f *faultFS) losePower() error {
 	f.kill()
-	for path, synced := range f.synced {
+	f.mu.Lock()
+	known := maps.Clone(f.synced)
+	f.mu.Unlock()
+	for path, synced := range known {
 		info, err := os.Stat(path)
 		if err != nil || info.Size() <= synced {
 			continue
