@@ -9,7 +9,6 @@ import (
 	"math"
 	"math/rand/v2"
 	"os"
-	"slices"
 	"sort"
 	"testing"
 )
@@ -147,9 +146,4 @@ func webSize(rng *rand.Rand) int64 {
 		size = 1e6 * math.Pow(1-rng.Float64(), -1/1.2)
 	}
 	return int64(min(max(size, 64), 256e6))
-}
-
-// clip keeps the first n requests.
-func (tr *trace) clip(n int) *trace {
-	return &trace{tr.name, slices.Clip(tr.requests[:min(n, len(tr.requests))]), tr.sizes}
 }
