@@ -7,12 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"sync"
-	"sync/atomic"
-	"syscall"
 	"testing"
-	"time"
-
-	"edgecdn/internal/unit"
 )
 
 // fill puts objects of size under keys from..to-1.
@@ -251,108 +246,6 @@ func TestDiskIndexBound(t *testing.T) {
 	})
 }
 
-func TestDiskAdmits(t *testing.T) {
-	tune := smallTuning(osFS{})
-	config := configsOf(8<<20, t.TempDir())
-	r := startDisk(t, config, tune)
-	defer r.stop(t)
-	meta := testMeta(1, 10_000)
-	if !r.Admits(keyOf(r.Disk, 1), meta) {
-		t.Error("a first request is refused though the disk is empty")
-	}
-	if r.Admits(keyOf(r.Disk, 2), testMeta(1, 8<<20)) {
-		t.Error("an object as large as the disk is admitted")
-	}
-	for i := range 1000 {
-		if r.volumes[0].fullness() >= firstTimersBelow {
-			break
-		}
-		mustPut(t, r.Disk, keyOf(r.Disk, 100+i), uint64(i), 50_000)
-	}
-	if r.Admits(keyOf(r.Disk, 3), meta) {
-		t.Error("a first request is admitted to a full disk")
-	}
-	if !r.Admits(keyOf(r.Disk, 3), meta) || !r.Admits(keyOf(r.Disk, 1), meta) {
-		t.Error("a second request is refused")
-	}
-	if n := r.Stats().Directories[0].FirstTimers; n != 1 {
-		t.Errorf("%d first-timers counted, want 1", n)
-	}
-}
-
-func TestDiskWriteRate(t *testing.T) {
-	config := configsOf(64<<20, t.TempDir())
-	config[0].WriteRate = 50 * unit.KiB
-	r := startDisk(t, config, smallTuning(osFS{}))
-	defer r.stop(t)
-	mustPut(t, r.Disk, keyOf(r.Disk, 1), 1<<32, 300_000)
-	waitUntil(t, "it is written", r.idle)
-	if r.Admits(keyOf(r.Disk, 2), testMeta(1, 100)) {
-		t.Error("admitted though the write budget is overdrawn")
-	}
-	if err := r.put(keyOf(r.Disk, 2), 2<<32, 100); !errors.Is(err, ErrFull) {
-		t.Errorf("put over the write budget: %v", err)
-	}
-	if n := r.Stats().Directories[0].OverRate; n != 2 {
-		t.Errorf("%d refusals counted, want 2", n)
-	}
-	wantTag(t, r.Disk, keyOf(r.Disk, 1), 1<<32)
-}
-
-func TestDebtBucket(t *testing.T) {
-	b := debtBucket{rate: 1000}
-	if !b.allows() {
-		t.Error("a full bucket refuses")
-	}
-	b.take(2500)
-	if b.allows() {
-		t.Error("an overdrawn bucket allows")
-	}
-	b.filled = b.filled.Add(-1 * time.Second) // a second passes
-	if b.allows() {
-		t.Error("the debt is paid too early")
-	}
-	b.filled = b.filled.Add(-1 * time.Second)
-	if !b.allows() {
-		t.Error("the debt is never paid")
-	}
-}
-
-func TestSeenFilter(t *testing.T) {
-	const keys = 10_000
-	f := newSeenFilter(keys)
-	hash := func() Hash { return Hash{rand.Uint64(), rand.Uint64()} }
-	var known []Hash
-	wrong := 0
-	for range keys {
-		h := hash()
-		if f.see(h) {
-			wrong++
-		}
-		known = append(known, h)
-	}
-	if wrong > keys/50 {
-		t.Errorf("%d of %d new keys are taken for known ones", wrong, keys)
-	}
-	for _, h := range known {
-		if !f.see(h) {
-			t.Fatal("a key is forgotten within the filter's length")
-		}
-	}
-	for range 3 * keys {
-		f.see(hash())
-	}
-	again := 0
-	for _, h := range known {
-		if f.see(h) {
-			again++
-		}
-	}
-	if again > keys/10 {
-		t.Errorf("%d of %d keys are remembered for more than two lengths", again, keys)
-	}
-}
-
 // TestDiskSlowDevice: what a device does not keep up with is refused, at once,
 // and what was taken is readable before it is written.
 func TestDiskSlowDevice(t *testing.T) {
@@ -430,86 +323,6 @@ func TestDiskBuffers(t *testing.T) {
 	wantTag(t, r.Disk, keyOf(r.Disk, 0), 1<<32)
 	for i := 1; i < 5; i++ {
 		wantNone(t, r.Disk, keyOf(r.Disk, i))
-	}
-}
-
-// TestDiskFailingDirectory: of two directories one fails; objects go to the
-// other, and come back to it when it recovers.
-func TestDiskFailingDirectory(t *testing.T) {
-	for name, fault := range map[string]error{"full": syscall.ENOSPC, "failing": syscall.EIO, "read-only": syscall.EROFS} {
-		t.Run(name, func(t *testing.T) {
-			bad := t.TempDir()
-			fs := newFaultFS(rand.New(rand.NewPCG(1, 1)))
-			r := startDisk(t, configsOf(64<<20, bad, t.TempDir()), smallTuning(fs))
-			defer r.stop(t)
-			fillDisk(t, r.Disk, 0, 100, 2000)
-			waitUntil(t, "all is written", r.idle)
-			fs.inject(failing(fault, bad, "write", "create"))
-			waitUntil(t, "the directory is out of use", func() bool {
-				_ = r.put(keyOf(r.Disk, 1), 2<<32, 2000)
-				_ = r.put(keyOf(r.Disk, rand.IntN(1000)+2000), 2<<32, 2000)
-				return r.Stats().Directories[0].State != "serving"
-			})
-			for i := 200; i < 300; i++ {
-				if err := r.put(keyOf(r.Disk, i), uint64(i+1)<<32, 2000); err != nil {
-					t.Fatal(err)
-				}
-				wantTag(t, r.Disk, keyOf(r.Disk, i), uint64(i+1)<<32)
-			}
-			if s := r.Stats().Directories[0]; s.Error == "" || s.WriteErrors == 0 {
-				t.Errorf("state %s, error %q, %d write errors", s.State, s.Error, s.WriteErrors)
-			}
-			for i := 2; i < 100; i++ {
-				wantTag(t, r.Disk, keyOf(r.Disk, i), uint64(i+1)<<32)
-			}
-			fs.inject(nil)
-			waitUntil(t, "the directory is in use", r.ready)
-			// What was replaced while its directory was out of use is not there
-			// any more, also when the newer one goes.
-			if r.volumes[1].index.remove(printOf(keyOf(r.Disk, 1).Hash)) != 0 {
-				wantNone(t, r.Disk, keyOf(r.Disk, 1))
-			}
-			before := r.Stats().Directories[0].Stored
-			fillDisk(t, r.Disk, 300, 400, 2000)
-			if n := r.Stats().Directories[0].Stored - before; n < 20 {
-				t.Errorf("%d of 100 objects went to the directory that recovered", n)
-			}
-			for i := 200; i < 400; i++ {
-				wantTag(t, r.Disk, keyOf(r.Disk, i), uint64(i+1)<<32)
-			}
-		})
-	}
-}
-
-func TestDiskBlindDirectory(t *testing.T) {
-	fs := newFaultFS(rand.New(rand.NewPCG(1, 1)))
-	r := startDisk(t, configsOf(64<<20, t.TempDir()), smallTuning(fs))
-	defer r.stop(t)
-	fillDisk(t, r.Disk, 0, 20, 2000)
-	waitUntil(t, "all is written", r.idle)
-	var reads atomic.Int64
-	fs.inject(func(op, path string) error {
-		if op == "read" {
-			reads.Add(1)
-			return syscall.EIO
-		}
-		return nil
-	})
-	for i := range 1000 {
-		if _, err := r.Open(keyOf(r.Disk, i%20)); !errors.Is(err, ErrNotFound) || !errors.Is(err, ErrBroken) {
-			t.Fatalf("open on a device that cannot be read: %v", err)
-		}
-	}
-	if n := reads.Load(); n > 3*blindAfter {
-		t.Errorf("%d reads from a device that cannot be read", n)
-	}
-	fs.inject(nil)
-	waitUntil(t, "the directory can be read", func() bool {
-		_, err := r.read(keyOf(r.Disk, 1))
-		return err == nil
-	})
-	for i := range 20 {
-		wantTag(t, r.Disk, keyOf(r.Disk, i), uint64(i+1)<<32)
 	}
 }
 
