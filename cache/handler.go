@@ -147,11 +147,7 @@ func (x *exchange) serve() {
 			}
 			fallthrough
 		case useFresh:
-			if !fd.resp.sliced {
-				x.sendStored(&fd, now)
-				return
-			}
-			if !x.sendSliced(&fd, now, "") {
+			if !x.sendFound(&fd, now) {
 				return
 			}
 			continue

@@ -15,12 +15,23 @@ import (
 	"edgecdn/cache/store"
 )
 
+// sendFound answers from a stored response; true: it is not all there, look again.
+func (x *exchange) sendFound(fd *found, now int64) (again bool) {
+	if fd.resp.sliced {
+		return x.sendSliced(fd, now, "")
+	}
+	return x.sendStored(fd, now)
+}
+
 // sendStored answers from a stored response whose body is in one piece, and gives
-// it back.
-func (x *exchange) sendStored(fd *found, now int64) {
+// it back; true: a part of it is lost, look again.
+func (x *exchange) sendStored(fd *found, now int64) (again bool) {
 	defer fd.close()
 	x.conds.negotiate(x.r, fd.resp, fd.stored.Meta().Length)
 	a := x.conds.answerParts(x.r.Method, fd.resp, fd.stored.Meta().Length)
+	if x.lost(fd, &a) {
+		return true
+	}
 	if coded := x.encode(fd.key, fd.resp, &a, now); coded != nil {
 		fd.stored.Close()
 		fd.stored = coded
@@ -28,9 +39,28 @@ func (x *exchange) sendStored(fd *found, now int64) {
 	x.r.Outcome = Outcome{Hit: true, HasTTL: true, TTL: fd.resp.ttl(now), Tier: fd.stored.Tier()}
 	if x.conds.decode {
 		x.sendDecoded(fd.resp, io.NewSectionReader(fd.stored, 0, a.size), &a, now)
-		return
+		return false
 	}
 	x.sendBody(fd.resp, fd.stored, &a, now)
+	return false
+}
+
+// lost says whether the disk has lost a part of the body that the answer needs,
+// before anything of it is sent. Such a response is of no use any more.
+func (x *exchange) lost(fd *found, a *answer) bool {
+	off, n := a.off, a.n
+	if a.parts != nil || x.conds.decode {
+		off, n = 0, a.size
+	}
+	if _, gap := fd.stored.Gap(off, n); gap == 0 {
+		return false
+	}
+	c := x.cache
+	c.stats.StoreErrors.Add(1)
+	if err := c.store.Remove(c.store.Hasher().Key(fd.key)); err != nil {
+		c.stats.StoreErrors.Add(1)
+	}
+	return true
 }
 
 // sendBody sends an answer from p whose body is stored in one piece.

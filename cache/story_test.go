@@ -65,6 +65,7 @@ func TestStories(t *testing.T) {
 
 // bed is a cache over a scripted origin and a real store.
 type bed struct {
+	dir    string // of the disk tier
 	t      *testing.T
 	cache  *Cache
 	table  *route.Table
@@ -82,14 +83,16 @@ func newBed(t *testing.T, host route.Host, disk bool) *bed {
 		t.Fatal(err)
 	}
 	cfg := store.Config{Memory: store.MemoryConfig{Bytes: 64 << 20}, Prepare: Prepare}
+	dir := ""
 	if disk {
-		cfg.Disk = []store.DiskConfig{{Path: t.TempDir(), Bytes: 64 << 20}}
+		dir = t.TempDir()
+		cfg.Disk = []store.DiskConfig{{Path: dir, Bytes: 64 << 20}}
 	}
 	tiered, err := store.Open(cfg, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &bed{t: t, table: table, origin: &scriptedOrigin{answers: map[string]answerFunc{}}}
+	b := &bed{dir: dir, t: t, table: table, origin: &scriptedOrigin{answers: map[string]answerFunc{}}}
 	b.cache = New(Config{Store: tiered, Origin: b.origin, Match: table.Match,
 		Direct: func(ctx context.Context, _, target string) context.Context {
 			return context.WithValue(ctx, targetKey{}, target)
