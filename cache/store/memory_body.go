@@ -75,8 +75,9 @@ func readAt(data, p []byte, off int64) (int, error) {
 	return n, nil
 }
 
-// newBody returns a body with a block for n bytes and one reference. The pages
-// of a block of more than smallBytes have yet to be granted: see grow.
+// newBody returns a body with a block for n bytes, -1 for as many as there may be,
+// and one reference. The pages of a block of more than smallBytes have yet to be
+// granted: see grow.
 func (m *Memory) newBody(hash Hash, n int) (*body, error) {
 	if !m.slabs.enter() {
 		return nil, ErrClosed
@@ -85,21 +86,52 @@ func (m *Memory) newBody(hash Hash, n int) (*body, error) {
 	b.refs.Store(1)
 	var err error
 	switch {
+	case n < 0:
+		b.block, err = m.growingBlock()
 	case n == 0:
 	case n <= smallBytes:
 		b.block, err = m.smallBlock(b, n)
 	default:
-		var slot *pageSlot
-		slot, err = m.slabs.takePages(m.slabs.page(n))
-		if err == nil {
-			b.block = block{mem: slot.mem, slot: slot}
-		}
+		b.block, err = m.pageBlock(n)
 	}
 	if err != nil {
 		m.slabs.leave()
 		return nil, err
 	}
 	return b, nil
+}
+
+// pageBlock returns a page slot for n bytes. In a full tier it evicts first, as
+// reserve would have to, until a slot of the class is free with its pages: that
+// spares the kernel taking pages here and clearing others there.
+func (m *Memory) pageBlock(n int) (block, error) {
+	class := m.slabs.page(n)
+	slot := m.slabs.takeWarm(class)
+	for evicted := int64(0); slot == nil && evicted < int64(n) && m.used.Load()+int64(n) > m.budget.Load(); {
+		b := m.policy.evict(m.clock.Load(), m.budget.Load())
+		if b == nil {
+			break
+		}
+		evicted += b.memory()
+		m.evicted(b)
+		slot = m.slabs.takeWarm(class)
+	}
+	if slot == nil {
+		var err error
+		if slot, err = m.slabs.takePages(class); err != nil {
+			return block{}, err
+		}
+	}
+	return block{mem: slot.mem, slot: slot}, nil
+}
+
+// growingBlock returns a page slot for a body of unknown length.
+func (m *Memory) growingBlock() (block, error) {
+	slot, err := m.slabs.takePages(m.slabs.page(BodyMax))
+	if err != nil {
+		return block{}, err
+	}
+	return block{mem: slot.mem, slot: slot}, nil
 }
 
 // smallBlock returns a slot of a span, making a span where none has room.

@@ -50,11 +50,7 @@ func (m *Memory) create(key Key, meta Meta) (*memoryWriter, error) {
 		m.stats.full.Add(1)
 		return nil, ErrFull
 	}
-	space := int(meta.Length)
-	if meta.Length < 0 {
-		space = BodyMax
-	}
-	b, err := m.newBody(key.Hash, space)
+	b, err := m.newBody(key.Hash, int(max(meta.Length, -1)))
 	if err != nil {
 		m.used.Add(-charge)
 		m.stats.full.Add(1)

@@ -46,7 +46,7 @@ func TestMemoryNeverMixesUpBodies(t *testing.T) {
 	m, hasher := benchMemory(t, 8*unit.MiB), NewHasher(1)
 	stop := startMemory(t, m)
 	defer stop()
-	const goroutines, rounds, keys = 6, 4000, 3000
+	const goroutines, rounds, keys = 6, 2500, 2000
 	var group sync.WaitGroup
 	for g := range goroutines {
 		group.Go(func() {
@@ -135,11 +135,11 @@ func TestMemoryResistsScans(t *testing.T) {
 	for _, text := range hot {
 		put(t, m, hasher.Key(text), body)
 	}
-	for n := range 50_000 {
+	for n := range 15_000 {
 		put(t, m, hasher.Key(fmt.Sprint("once ", n)), body)
 		if s, ok := m.Lookup(hasher.Key(hot[n%len(hot)])); ok {
 			s.Close()
-		} else if n < 5000 {
+		} else if n < 3000 {
 			put(t, m, hasher.Key(hot[n%len(hot)]), body)
 		}
 	}

@@ -187,17 +187,27 @@ func (c *smallClass) drop(s *slabs, b block) {
 	}
 }
 
+// takeWarm returns a free slot of the class that has pages, or nil.
+func (s *slabs) takeWarm(c *pageClass) *pageSlot {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n := len(c.warm)
+	if n == 0 {
+		return nil
+	}
+	slot := c.warm[n-1]
+	c.warm = c.warm[:n-1]
+	s.warm.Add(-int64(slot.resident))
+	return slot
+}
+
 // takePages returns a free slot of the class, a warm one if there is one, or
 // maps new address space.
 func (s *slabs) takePages(c *pageClass) (*pageSlot, error) {
-	c.mu.Lock()
-	if n := len(c.warm); n > 0 {
-		slot := c.warm[n-1]
-		c.warm = c.warm[:n-1]
-		c.mu.Unlock()
-		s.warm.Add(-int64(slot.resident))
+	if slot := s.takeWarm(c); slot != nil {
 		return slot, nil
 	}
+	c.mu.Lock()
 	if n := len(c.cold); n > 0 {
 		slot := c.cold[n-1]
 		c.cold = c.cold[:n-1]
