@@ -21,7 +21,7 @@ const (
 )
 
 // gap returns how many requests pass between two for b.
-func (p *policy) gap(b *body, now int64) float64 {
+func (p *policy) gap(b *object, now int64) float64 {
 	if now-b.since > forgetWindows*p.sketch.window {
 		b.since += (now - b.since) / 2
 		b.before -= (b.before + float64(b.hits.Load())) / 2
@@ -33,12 +33,12 @@ func (p *policy) gap(b *body, now int64) float64 {
 	return max(mean, 1)
 }
 
-func (p *policy) worth(b *body, now int64) float64 {
+func (p *policy) worth(b *object, now int64) float64 {
 	return 1 / (p.gap(b, now) * math.Sqrt(float64(max(b.cost, 1))))
 }
 
 // evict chooses an object, forgets it and returns it; nil when all are in use.
-func (p *policy) evict(now, budget int64) *body {
+func (p *policy) evict(now, budget int64) *object {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	share := budget / probationShare
@@ -76,7 +76,7 @@ func (p *policy) settle(share, room int64) {
 
 // candidate returns the object that has been in probation longest and that
 // nobody is reading, or nil.
-func (p *policy) candidate() *body {
+func (p *policy) candidate() *object {
 	b := p.oldest
 	for range samples {
 		if b == nil || !b.pinned() {
@@ -88,7 +88,7 @@ func (p *policy) candidate() *body {
 }
 
 // leastWorthy samples the main part; nil when it is empty or all in use.
-func (p *policy) leastWorthy(now int64) (victim *body) {
+func (p *policy) leastWorthy(now int64) (victim *object) {
 	if len(p.main) == 0 {
 		return nil
 	}
@@ -111,4 +111,4 @@ func (p *policy) leastWorthy(now int64) (victim *body) {
 
 // pinned says whether someone is reading the body: evicting it would free
 // nothing now.
-func (b *body) pinned() bool { return b.refs.Load() > 1 }
+func (b *object) pinned() bool { return b.refs.Load() > 1 }

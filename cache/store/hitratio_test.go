@@ -60,9 +60,11 @@ func (c *ours) fill(k Key, size int64) {
 		return
 	}
 	c.m.slabs.enter()
-	b := &body{m: c.m, hash: k.Hash}
-	b.refs.Store(1)
-	c.m.publish(&entry{hash: k.Hash, text: k.Text, body: b, charge: size})
+	o := &object{m: c.m}
+	o.setKey(k)
+	o.refs.Store(1)
+	o.record.Store(&record{charge: size})
+	c.m.publish(o)
 }
 
 // work does what Run would have done by now.

@@ -15,16 +15,16 @@ import (
 //
 // The life of an object:
 //
-//	Create   a fill: a body with one reference, charged as it grows; in no list
-//	Commit   an entry is put into the index (one more reference, the index's),
-//	         then the body into probation; the entry it replaces takes the way out
+//	Create   a fill: an object with one reference, charged as it grows; in no list
+//	Commit   it is put into the index (one more reference, the index's), then into
+//	         probation; the object it replaces takes the way out
 //	Lookup   one more reference for each Stored, none once the count is zero
-//	Freshen  another entry takes the place of the first and keeps the body
+//	Freshen  another record takes the place of the first; body and key stay
 //	the way out, by Remove, eviction or a newer object: unlinked from the index,
 //	         forgotten by the policy, then the index's reference is given back
 //	Close    of the last Stored: the block is free for others
 //
-// Entries and bodies are left to the collector and never reused; blocks are.
+// Objects and records are left to the collector and never reused; blocks are.
 // So a late reader finds zero references and looks again, and cannot meet
 // another object's bytes.
 //
@@ -43,7 +43,7 @@ type Memory struct {
 	log     *slog.Logger
 
 	budget atomic.Int64 // bytes allowed
-	used   atomic.Int64 // bytes granted: pages of bodies, entries, what is fixed
+	used   atomic.Int64 // bytes granted: pages of bodies, objects, what is fixed
 	clock  atomic.Int64 // requests served, in steps of clockStep
 	fills  atomic.Int64 // open writers
 	closed atomic.Bool
@@ -52,7 +52,7 @@ type Memory struct {
 	accesses chan *shard // shards with new samples, for the owner
 	// again, when set, is called by Lookup when an object is asked for the first,
 	// second, fourth ... time since its fill. It must not wait.
-	again func(*entry)
+	again func(*object)
 	stats memoryCounters
 }
 
@@ -88,28 +88,27 @@ func NewMemory(cfg MemoryConfig, prepare func(*Meta) (any, int64, error), log *s
 // waits for nothing and allocates nothing. The caller must Close what it gets.
 func (m *Memory) Lookup(key Key) (Stored, bool) {
 	s := m.index.shard(key.Hash)
-	e := m.index.acquire(key)
-	if e == nil {
+	o := m.index.acquire(key)
+	if o == nil {
 		s.misses.Add(1)
 		return Stored{}, false
 	}
-	m.hit(s, e)
-	return Stored{meta: &e.meta, value: e.value, tier: tierMemory, src: e.body}, true
+	m.hit(s, o)
+	return o.stored(), true
 }
 
-// hit records a request for e.
-func (m *Memory) hit(s *shard, e *entry) {
+// hit records a request for o.
+func (m *Memory) hit(s *shard, o *object) {
 	m.tick(s)
-	b := e.body
-	b.last.Store(m.clock.Load())
-	n := b.hits.Add(1)
+	o.last.Store(m.clock.Load())
+	n := o.hits.Add(1)
 	// The sketch counts to 15: every request of a cold object matters, of a hot
 	// one few.
 	if n <= 4 || n%8 == 0 {
-		m.sample(s, e.hash.Lo)
+		m.sample(s, o.hash.Lo)
 	}
 	if m.again != nil && n&(n-1) == 0 {
-		m.again(e)
+		m.again(o)
 	}
 }
 
@@ -149,23 +148,24 @@ func (m *Memory) Open(key Key) (*Stored, error) {
 	return nil, ErrNotFound
 }
 
-// publish makes e the entry of its key.
-func (m *Memory) publish(e *entry) {
-	if old := m.index.put(e); old != nil {
+// publish makes o the object of its key.
+func (m *Memory) publish(o *object) {
+	if old := m.index.put(o); old != nil {
 		m.leave(old)
 	}
 	m.stats.commits.Add(1)
-	m.policy.add(e.body, e.charge+e.body.memory(), m.clock.Load())
+	m.policy.add(o, o.record.Load().charge+o.memory(), m.clock.Load())
 	if m.closed.Load() {
 		m.clear()
 	}
 }
 
-// leave takes an entry that was unlinked from the index the rest of the way out.
-func (m *Memory) leave(e *entry) {
-	m.policy.gone(e.body)
-	m.used.Add(-e.charge)
-	e.body.release()
+// leave takes an object that was unlinked from the index the rest of the way
+// out. Its record is the last, as it is found no more.
+func (m *Memory) leave(o *object) {
+	m.policy.gone(o)
+	m.used.Add(-o.record.Load().charge)
+	o.release()
 }
 
 // Freshen implements Store.
@@ -174,34 +174,34 @@ func (m *Memory) Freshen(key Key, meta Meta) error {
 		return ErrTooLarge
 	}
 	for {
-		old := m.index.find(key)
-		if old == nil {
+		o := m.index.find(key)
+		if o == nil {
 			return ErrNotFound
 		}
+		old := o.record.Load()
 		meta.Length = old.meta.Length
-		e, err := m.newEntry(Key{old.hash, old.text}, meta)
+		r, err := m.newRecord(o.text, meta)
 		if err != nil {
 			return err
 		}
-		if !m.reserve(e.charge) {
+		if !m.reserve(r.charge) {
 			m.stats.full.Add(1)
 			return ErrFull
 		}
-		e.body = old.body
-		if m.index.swap(old, e) {
+		if m.index.freshen(o, old, r) {
 			m.used.Add(-old.charge)
-			m.policy.recharge(e.body, e.charge-old.charge)
+			m.policy.recharge(o, r.charge-old.charge)
 			return nil
 		}
-		m.used.Add(-e.charge)
+		m.used.Add(-r.charge)
 	}
 }
 
 // Remove implements Store.
 func (m *Memory) Remove(key Key) error {
-	if e := m.index.remove(key); e != nil {
+	if o := m.index.remove(key); o != nil {
 		m.stats.removes.Add(1)
-		m.leave(e)
+		m.leave(o)
 	}
 	return nil
 }
@@ -231,11 +231,11 @@ func (m *Memory) reclaim() bool {
 	if m.slabs.holes.Load() > budget/holesShare && m.clearSpan() {
 		return true
 	}
-	b := m.policy.evict(m.clock.Load(), budget)
-	if b == nil {
+	o := m.policy.evict(m.clock.Load(), budget)
+	if o == nil {
 		return false
 	}
-	m.evicted(b)
+	m.evicted(o)
 	return true
 }
 
@@ -243,9 +243,9 @@ func (m *Memory) reclaim() bool {
 // other sizes: when sizes shift, evictions one by one would leave holes
 // everywhere and free no page. It returns false when there was nothing to evict.
 func (m *Memory) clearSpan() (any bool) {
-	for _, b := range m.slabs.sparse() {
-		if m.policy.giveUp(b, placeMain, placeProbation) {
-			m.evicted(b)
+	for _, o := range m.slabs.sparse() {
+		if m.policy.giveUp(o, placeMain, placeProbation) {
+			m.evicted(o)
 			any = true
 		}
 	}
@@ -253,15 +253,13 @@ func (m *Memory) clearSpan() (any bool) {
 }
 
 // evicted takes an object that the policy has given up out of the index.
-func (m *Memory) evicted(b *body) {
-	e := m.index.removeBody(b)
-	if e == nil {
+func (m *Memory) evicted(o *object) {
+	if !m.index.unlink(o) {
 		return // removed or replaced meanwhile
 	}
 	m.stats.evictions.Add(1)
-	m.stats.evictedBytes.Add(int64(len(b.data)))
-	m.used.Add(-e.charge)
-	b.release()
+	m.stats.evictedBytes.Add(int64(len(o.data)))
+	m.leave(o)
 }
 
 // Apply changes the budget. What no longer fits leaves at once.
@@ -288,9 +286,9 @@ func (m *Memory) Close() error {
 }
 
 func (m *Memory) clear() {
-	m.index.all(func(e *entry) {
-		if e := m.index.removeBody(e.body); e != nil {
-			m.leave(e)
+	m.index.all(func(o *object) {
+		if m.index.unlink(o) {
+			m.leave(o)
 		}
 	})
 }

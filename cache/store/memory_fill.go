@@ -6,23 +6,21 @@ import (
 	"io"
 	"runtime"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 )
 
-// A fill is an object being written. Its body is contiguous from the start and
+// A fill is an object being written. Its block is contiguous from the start and
 // grows by pages in the address space of its slot, so that followers read what
 // is there without a lock and nothing is copied while it grows.
 type fill struct {
 	m      *Memory
-	key    Key
-	length int64 // announced; -1 unknown
-	body   *body
+	object *object
+	length int64        // announced; -1 unknown
 	done   atomic.Bool  // committed or aborted
 	size   atomic.Int64 // written; what followers may read
 	once   sync.Once
-	charge int64 // reserved for the entry to be
+	charge int64 // reserved for the object to be
 }
 
 // memoryWriter is the handle of a fill; a dropped one aborts it.
@@ -45,18 +43,18 @@ func (m *Memory) create(key Key, meta Meta) (*memoryWriter, error) {
 	case meta.Length > BodyMax || len(meta.Header) > HeaderMax:
 		return nil, ErrTooLarge
 	}
-	charge := entryBytes(key.Text, &meta)
+	charge := objectCharge(key.Text, &meta)
 	if !m.reserve(charge) {
 		m.stats.full.Add(1)
 		return nil, ErrFull
 	}
-	b, err := m.newBody(key.Hash, int(max(meta.Length, -1)))
+	o, err := m.newObject(key, int(max(meta.Length, -1)))
 	if err != nil {
 		m.used.Add(-charge)
 		m.stats.full.Add(1)
 		return nil, err
 	}
-	f := &fill{m: m, key: Key{key.Hash, strings.Clone(key.Text)}, length: meta.Length, body: b, charge: charge}
+	f := &fill{m: m, object: o, length: meta.Length, charge: charge}
 	m.fills.Add(1)
 	w := &memoryWriter{f}
 	runtime.AddCleanup(w, (*fill).end, f)
@@ -69,7 +67,7 @@ func (f *fill) end() {
 	f.once.Do(func() {
 		f.m.used.Add(-f.charge)
 		f.m.fills.Add(-1)
-		f.body.release()
+		f.object.release()
 	})
 }
 
@@ -87,11 +85,11 @@ func (w *memoryWriter) Write(p []byte) (int, error) {
 	case f.length >= 0 && end > f.length:
 		return 0, fmt.Errorf("memory: %w: %d bytes announced, %d written", ErrLength, f.length, end)
 	}
-	if err := f.m.grow(f.body, int(end)); err != nil {
+	if err := f.m.grow(f.object, int(end)); err != nil {
 		f.m.stats.full.Add(1)
 		return 0, err
 	}
-	copy(f.body.block.mem[size:end], p)
+	copy(f.object.block.mem[size:end], p)
 	f.size.Store(end)
 	return len(p), nil
 }
@@ -102,10 +100,10 @@ func (w *memoryWriter) readFrom(r io.ReaderAt, n int64) error {
 	if n > BodyMax {
 		return ErrTooLarge
 	}
-	if err := f.m.grow(f.body, int(n)); err != nil {
+	if err := f.m.grow(f.object, int(n)); err != nil {
 		return err
 	}
-	if got, err := r.ReadAt(f.body.block.mem[:n], 0); int64(got) < n {
+	if got, err := r.ReadAt(f.object.block.mem[:n], 0); int64(got) < n {
 		return err
 	}
 	f.size.Store(n)
@@ -115,11 +113,11 @@ func (w *memoryWriter) readFrom(r io.ReaderAt, n int64) error {
 // ReadAt implements io.ReaderAt for what has been written so far.
 func (w *memoryWriter) ReadAt(p []byte, off int64) (int, error) {
 	f := w.fill
-	if f.done.Load() || !f.body.acquire() {
+	if f.done.Load() || !f.object.acquire() {
 		return 0, ErrClosed
 	}
-	defer f.body.release()
-	return readAt(f.body.block.mem[:f.size.Load()], p, off)
+	defer f.object.release()
+	return readAt(f.object.block.mem[:f.size.Load()], p, off)
 }
 
 // Abort implements Writer.
@@ -127,11 +125,11 @@ func (w *memoryWriter) Abort() { w.end() }
 
 // Commit implements Writer.
 func (w *memoryWriter) Commit(meta Meta) (*Stored, error) {
-	return w.commit(meta, func(e *entry) bool { w.m.publish(e); return true })
+	return w.commit(meta, func(o *object) bool { w.m.publish(o); return true })
 }
 
-// commit hands the finished entry to publish, which makes it visible or refuses.
-func (w *memoryWriter) commit(meta Meta, publish func(*entry) bool) (*Stored, error) {
+// commit hands the finished object to publish, which makes it visible or refuses.
+func (w *memoryWriter) commit(meta Meta, publish func(*object) bool) (*Stored, error) {
 	f := w.fill
 	if f.done.Swap(true) {
 		return nil, ErrClosed
@@ -144,34 +142,37 @@ func (w *memoryWriter) commit(meta Meta, publish func(*entry) bool) (*Stored, er
 	case len(meta.Header) > HeaderMax:
 		return nil, ErrTooLarge
 	}
-	e, err := m.newEntry(f.key, meta)
+	r, err := m.newRecord(f.object.text, meta)
 	if err != nil {
 		return nil, err
 	}
-	if !m.reserve(e.charge) {
+	if !m.reserve(r.charge) {
 		m.stats.full.Add(1)
 		return nil, ErrFull
 	}
-	if e.body, err = f.settle(int(size)); err != nil {
-		m.used.Add(-e.charge)
+	o, err := f.settle(int(size))
+	if err != nil {
+		m.used.Add(-r.charge)
 		return nil, err
 	}
-	e.body.refs.Add(1) // the index's
-	if !publish(e) {
-		m.used.Add(-e.charge)
-		e.body.release()
-		e.body.release()
+	o.record.Store(r)
+	o.refs.Add(1) // the index's
+	if !publish(o) {
+		m.used.Add(-r.charge)
+		o.release()
+		o.release()
 		return nil, ErrNotFound
 	}
-	return &Stored{meta: &e.meta, value: e.value, tier: tierMemory, src: e.body}, nil
+	s := o.stored()
+	return &s, nil
 }
 
-// settle returns the body in a block of the right size, with a reference for
+// settle returns the object in a block of the right size, with a reference for
 // the caller. A block that is much too large is left for others.
-func (f *fill) settle(size int) (*body, error) {
-	b := f.body
-	if slot := b.block.slot; slot != nil && (size <= smallBytes || f.m.slabs.page(size) != slot.class) {
-		fitting, err := f.m.newBody(b.hash, size)
+func (f *fill) settle(size int) (*object, error) {
+	o := f.object
+	if slot := o.block.slot; slot != nil && (size <= smallBytes || f.m.slabs.page(size) != slot.class) {
+		fitting, err := f.m.newObject(o.key(), size)
 		if err != nil {
 			return nil, err
 		}
@@ -179,33 +180,32 @@ func (f *fill) settle(size int) (*body, error) {
 			fitting.release()
 			return nil, err
 		}
-		copy(fitting.block.mem, b.block.mem[:size])
-		b = fitting
-	} else if !b.acquire() {
+		copy(fitting.block.mem, o.block.mem[:size])
+		o = fitting
+	} else if !o.acquire() {
 		return nil, ErrClosed
 	}
-	f.m.used.Add(-f.m.slabs.cut(b.block.slot, size))
-	b.data = b.block.mem[:size:size]
+	f.m.used.Add(-f.m.slabs.cut(o.block.slot, size))
+	o.data = o.block.mem[:size:size]
 	if size == 0 {
-		b.data = []byte{}
+		o.data = []byte{}
 	}
-	return b, nil
+	return o, nil
 }
 
-// newEntry makes an entry without a body, with its own copy of everything and
-// what Prepare makes of it.
-func (m *Memory) newEntry(key Key, meta Meta) (*entry, error) {
-	e := &entry{hash: key.Hash, text: key.Text, meta: meta}
-	e.meta.Header = bytes.Clone(meta.Header)
-	e.meta.Groups = slices.Clone(meta.Groups)
-	e.charge = entryBytes(key.Text, &meta)
+// newRecord makes a record with its own copy of everything and what Prepare
+// makes of it.
+func (m *Memory) newRecord(text string, meta Meta) (*record, error) {
+	r := &record{meta: meta, charge: objectCharge(text, &meta)}
+	r.meta.Header = bytes.Clone(meta.Header)
+	r.meta.Groups = slices.Clone(meta.Groups)
 	if m.prepare != nil {
-		value, n, err := m.prepare(&e.meta)
+		value, n, err := m.prepare(&r.meta)
 		if err != nil {
 			return nil, fmt.Errorf("memory: prepare: %w", err)
 		}
-		e.value = value
-		e.charge += max(n, 0)
+		r.value = value
+		r.charge += max(n, 0)
 	}
-	return e, nil
+	return r, nil
 }

@@ -5,9 +5,9 @@ import (
 	"sync/atomic"
 )
 
-// The index finds entries by key. Readers take no lock: they walk a table of
+// The index finds objects by key. Readers take no lock: they walk a table of
 // atomic pointers by linear probing and meet, for each key that is there
-// throughout, its old or its new entry. Writers of one shard exclude each other.
+// throughout, its old or its new object. Writers of one shard exclude each other.
 const (
 	shards       = 256
 	tableSlots   = 8  // of a new shard; a power of two
@@ -17,18 +17,6 @@ const (
 	tagRemoved   = 1  // does not
 	tagsReserved = 2
 )
-
-// An entry binds a key to a meta and a body. It never changes once it is
-// published and is never reused: the collector keeps it for whoever still
-// looks at it. What a lookup compares and takes comes first: one cache line.
-type entry struct {
-	hash   Hash
-	text   string
-	body   *body
-	value  any
-	charge int64 // bytes on the heap, for the account
-	meta   Meta
-}
 
 type index struct {
 	shards [shards]shard
@@ -44,17 +32,18 @@ type shard struct {
 	samples  [sampleSlots]atomic.Uint64
 	mu       sync.Mutex // excludes writers
 	occupied int        // slots that are not empty
-	live     int        // slots with an entry
+	live     int        // slots with an object
 }
 
-type table struct {
-	tags    []atomic.Uint32
-	entries []atomic.Pointer[entry]
+// A table is a power of two of slots.
+type table struct{ slots []indexSlot }
+
+type indexSlot struct {
+	tag    atomic.Uint32
+	object atomic.Pointer[object]
 }
 
-func newTable(slots int) *table {
-	return &table{make([]atomic.Uint32, slots), make([]atomic.Pointer[entry], slots)}
-}
+func newTable(slots int) *table { return &table{make([]indexSlot, slots)} }
 
 func newIndex() *index {
 	x := &index{}
@@ -73,81 +62,80 @@ func (x *index) shard(h Hash) *shard { return &x.shards[h.Lo%shards] }
 
 func tagOf(h Hash) uint32 { return max(uint32(h.Hi>>32), tagsReserved) }
 
-func (t *table) start(h Hash) int { return int(h.Lo>>8) & (len(t.tags) - 1) }
-func (t *table) next(i int) int   { return (i + 1) & (len(t.tags) - 1) }
+func (t *table) start(h Hash) int { return int(h.Lo>>8) & (len(t.slots) - 1) }
+func (t *table) next(i int) int   { return (i + 1) & (len(t.slots) - 1) }
 
-// find returns the entry of key, or nil, and where it is.
-func (t *table) find(key Key) (*entry, int) {
+// find returns the object under key, or nil, and where it is.
+func (t *table) find(key Key) (*object, int) {
 	tag := tagOf(key.Hash)
 	for i := t.start(key.Hash); ; i = t.next(i) {
-		switch t.tags[i].Load() {
+		switch t.slots[i].tag.Load() {
 		case tagEmpty:
 			return nil, -1
 		case tag:
-			e := t.entries[i].Load()
-			if e != nil && e.hash == key.Hash && e.text == key.Text {
-				return e, i
+			if o := t.slots[i].object.Load(); o != nil && o.is(key) {
+				return o, i
 			}
 		}
 	}
 }
 
-// find returns the entry of key, or nil.
-func (x *index) find(key Key) *entry {
-	e, _ := x.shard(key.Hash).table.Load().find(key)
-	return e
+// find returns the object under key, or nil.
+func (x *index) find(key Key) *object {
+	o, _ := x.shard(key.Hash).table.Load().find(key)
+	return o
 }
 
-// findHash returns an entry of the hash, whatever its text, or nil.
-func (x *index) findHash(h Hash) *entry {
+// findHash returns an object of the hash, whatever its key, or nil.
+func (x *index) findHash(h Hash) *object {
 	t := x.shard(h).table.Load()
-	for i := t.start(h); t.tags[i].Load() != tagEmpty; i = t.next(i) {
-		if e := t.entries[i].Load(); e != nil && e.hash == h {
-			return e
+	for i := t.start(h); t.slots[i].tag.Load() != tagEmpty; i = t.next(i) {
+		if o := t.slots[i].object.Load(); o != nil && o.hash == h {
+			return o
 		}
 	}
 	return nil
 }
 
-// acquire returns the entry of key with a reference to its body, or nil.
-func (x *index) acquire(key Key) *entry {
+// acquire returns the object under key with a reference, or nil.
+func (x *index) acquire(key Key) *object {
 	for {
-		e := x.find(key)
-		if e == nil || e.body.acquire() {
-			return e
+		o := x.find(key)
+		if o == nil || o.acquire() {
+			return o
 		}
-		// The body went after we found it, and it goes only once the entry is
-		// unlinked: look again for what has taken its place.
+		// It went after we found it, and it goes only once it is unlinked: look
+		// again for what has taken its place.
 	}
 }
 
-// put publishes e under its key and returns the entry that it replaces, or nil.
-func (x *index) put(e *entry) *entry {
-	s := x.shard(e.hash)
+// put publishes o under its key and returns the object that it replaces, or nil.
+func (x *index) put(o *object) *object {
+	s := x.shard(o.hash)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	t := s.table.Load()
-	if old, i := t.find(Key{e.hash, e.text}); old != nil {
-		t.entries[i].Store(e)
+	if old, i := t.find(o.key()); old != nil {
+		t.slots[i].object.Store(o)
 		return old
 	}
-	if (s.occupied+1)*4 > len(t.tags)*3 {
+	if (s.occupied+1)*4 > len(t.slots)*3 {
 		t = s.rebuild(t)
 	}
-	t.place(e)
+	t.place(o)
 	s.occupied++
 	s.live++
 	return nil
 }
 
-// place puts e into the first empty slot of its probe.
-func (t *table) place(e *entry) {
-	i := t.start(e.hash)
-	for t.tags[i].Load() != tagEmpty {
+// place puts o into the first empty slot of its probe.
+func (t *table) place(o *object) {
+	i := t.start(o.hash)
+	for t.slots[i].tag.Load() != tagEmpty {
 		i = t.next(i)
 	}
-	t.entries[i].Store(e) // before the tag, which readers look at first
-	t.tags[i].Store(tagOf(e.hash))
+	t.slots[i].object.Store(o) // before the tag, which readers look at first
+	t.slots[i].tag.Store(tagOf(o.hash))
 }
 
 // rebuild gives the shard a table without removed slots and with room to grow.
@@ -157,9 +145,9 @@ func (s *shard) rebuild(old *table) *table {
 		slots *= 2
 	}
 	t := newTable(slots)
-	for i := range old.entries {
-		if e := old.entries[i].Load(); e != nil {
-			t.place(e)
+	for i := range old.slots {
+		if o := old.slots[i].object.Load(); o != nil {
+			t.place(o)
 		}
 	}
 	s.occupied = s.live
@@ -167,67 +155,63 @@ func (s *shard) rebuild(old *table) *table {
 	return t
 }
 
-// swap replaces old by e, which has the same key, unless old has gone.
-func (x *index) swap(old, e *entry) bool {
-	s := x.shard(e.hash)
+// freshen replaces the record of o, unless o or the record has gone.
+func (x *index) freshen(o *object, old, r *record) bool {
+	s := x.shard(o.hash)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if at, _ := s.table.Load().find(o.key()); at != o {
+		return false
+	}
+	return o.record.CompareAndSwap(old, r)
+}
+
+// remove unlinks the object under key and returns it, or nil.
+func (x *index) remove(key Key) *object {
+	s := x.shard(key.Hash)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	t := s.table.Load()
-	if at, i := t.find(Key{e.hash, e.text}); at == old {
-		t.entries[i].Store(e)
+	o, i := t.find(key)
+	if o != nil {
+		s.unlink(t, i)
+	}
+	return o
+}
+
+// unlink takes o out; false when it is not there any more.
+func (x *index) unlink(o *object) bool {
+	s := x.shard(o.hash)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t := s.table.Load()
+	if at, i := t.find(o.key()); at == o {
+		s.unlink(t, i)
 		return true
 	}
 	return false
 }
 
-// remove unlinks the entry of key and returns it, or nil.
-func (x *index) remove(key Key) *entry {
-	s := x.shard(key.Hash)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	t := s.table.Load()
-	e, i := t.find(key)
-	if e != nil {
-		s.unlink(t, i)
-	}
-	return e
-}
-
-// removeBody unlinks the entry whose body is b and returns it, or nil.
-func (x *index) removeBody(b *body) *entry {
-	s := x.shard(b.hash)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	t := s.table.Load()
-	for i := t.start(b.hash); t.tags[i].Load() != tagEmpty; i = t.next(i) {
-		if e := t.entries[i].Load(); e != nil && e.body == b {
-			s.unlink(t, i)
-			return e
-		}
-	}
-	return nil
-}
-
 func (s *shard) unlink(t *table, i int) {
-	t.tags[i].Store(tagRemoved)
-	t.entries[i].Store(nil)
+	t.slots[i].tag.Store(tagRemoved)
+	t.slots[i].object.Store(nil)
 	s.live--
 }
 
-// all calls do for each entry there is; what comes or goes meanwhile may be
+// all calls do for each object there is; what comes or goes meanwhile may be
 // missed.
-func (x *index) all(do func(*entry)) {
+func (x *index) all(do func(*object)) {
 	for i := range x.shards {
 		t := x.shards[i].table.Load()
-		for j := range t.entries {
-			if e := t.entries[j].Load(); e != nil {
-				do(e)
+		for j := range t.slots {
+			if o := t.slots[j].object.Load(); o != nil {
+				do(o)
 			}
 		}
 	}
 }
 
-// count returns how many entries there are.
+// count returns how many objects there are.
 func (x *index) count() (n int64) {
 	for i := range x.shards {
 		s := &x.shards[i]

@@ -165,7 +165,7 @@ func TestMemoryRemoveNeverWaits(t *testing.T) {
 	}
 	for n := range objects {
 		m.policy.mu.Lock()
-		m.policy.promote(m.index.find(hasher.Key(fmt.Sprint(n))).body)
+		m.policy.promote(m.index.find(hasher.Key(fmt.Sprint(n))))
 		m.policy.mu.Unlock()
 	}
 	for n := range objects {
@@ -269,29 +269,30 @@ func TestSketchCounts(t *testing.T) {
 func TestIndexModel(t *testing.T) {
 	x := newIndex()
 	rng := rand.New(rand.NewPCG(1, 2))
-	model := map[Hash]*entry{}
+	model := map[Hash]*object{}
 	for range 20_000 {
 		// One shard, few tags: long probes, and hashes that differ late.
 		h := Hash{Hi: rng.Uint64N(3) << 32, Lo: rng.Uint64N(300) << 8}
 		key := Key{h, fmt.Sprint(h)}
 		switch rng.IntN(3) {
 		case 0:
-			e := &entry{hash: h, text: key.Text, body: &body{hash: h}}
-			if old := x.put(e); old != model[h] {
+			o := &object{}
+			o.setKey(key)
+			if old := x.put(o); old != model[h] {
 				t.Fatalf("put %v replaced %p, want %p", h, old, model[h])
 			}
-			model[h] = e
+			model[h] = o
 		case 1:
 			if old := x.remove(key); old != model[h] {
 				t.Fatalf("remove %v gave %p, want %p", h, old, model[h])
 			}
 			delete(model, h)
 		default:
-			if e := x.find(key); e != model[h] {
-				t.Fatalf("find %v gave %p, want %p", h, e, model[h])
+			if o := x.find(key); o != model[h] {
+				t.Fatalf("find %v gave %p, want %p", h, o, model[h])
 			}
-			if e := x.find(Key{h, "another text"}); e != nil {
-				t.Fatalf("find of another text gave %v", e)
+			if o := x.find(Key{h, "another text"}); o != nil {
+				t.Fatalf("find of another text gave %v", o)
 			}
 		}
 	}
@@ -299,8 +300,8 @@ func TestIndexModel(t *testing.T) {
 		t.Errorf("%d entries counted, %d there", got, len(model))
 	}
 	seen := 0
-	x.all(func(e *entry) {
-		if model[e.hash] == e {
+	x.all(func(o *object) {
+		if model[o.hash] == o {
 			seen++
 		}
 	})

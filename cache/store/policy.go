@@ -13,9 +13,9 @@ import (
 // who finds an object, and when its bytes are freed, is the index's affair.
 type policy struct {
 	mu             sync.Mutex
-	oldest, newest *body // probation, linked by next towards newest
+	oldest, newest *object // probation, linked by next towards newest
 	probationBytes int64
-	main           []*body
+	main           []*object
 	mainBytes      int64
 	sketch         *sketch
 	rng            *rand.Rand
@@ -44,7 +44,7 @@ func newPolicy(sketchBytes int64, seed uint64, feed chan<- op) *policy {
 }
 
 // add puts a new object into probation, unless it has gone already.
-func (p *policy) add(b *body, cost, now int64) {
+func (p *policy) add(b *object, cost, now int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if b.place != placeNone {
@@ -63,7 +63,7 @@ func (p *policy) add(b *body, cost, now int64) {
 }
 
 // gone forgets an object.
-func (p *policy) gone(b *body) {
+func (p *policy) gone(b *object) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.unlink(b)
@@ -72,7 +72,7 @@ func (p *policy) gone(b *body) {
 
 // giveUp forgets an object that is in one of the places and that nobody reads;
 // false when it is not such a one.
-func (p *policy) giveUp(b *body, from ...place) bool {
+func (p *policy) giveUp(b *object, from ...place) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !slices.Contains(from, b.place) || b.pinned() {
@@ -84,7 +84,7 @@ func (p *policy) giveUp(b *body, from ...place) bool {
 }
 
 // recharge tells that the cost of an object has changed.
-func (p *policy) recharge(b *body, by int64) {
+func (p *policy) recharge(b *object, by int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch b.place {
@@ -115,7 +115,7 @@ func (p *policy) requests(keys []uint64, now int64) {
 	}
 }
 
-func (p *policy) unlink(b *body) {
+func (p *policy) unlink(b *object) {
 	switch b.place {
 	case placeProbation:
 		if b.prev != nil {
@@ -143,7 +143,7 @@ func (p *policy) unlink(b *body) {
 }
 
 // promote moves an object from probation to the main part.
-func (p *policy) promote(b *body) {
+func (p *policy) promote(b *object) {
 	p.unlink(b)
 	b.place, b.pos = placeMain, len(p.main)
 	p.main = append(p.main, b)

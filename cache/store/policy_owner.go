@@ -42,7 +42,7 @@ func newOwner(m *Memory) (*owner, error) {
 		NumCounters:        m.counters(),
 		MaxCost:            o.maxCost,
 		BufferItems:        64,
-		IgnoreInternalCost: true, // entryBytes has it
+		IgnoreInternalCost: true, // objectCharge has it
 		KeyToHash:          splitHash,
 		OnEvict:            giveUp,
 		OnReject:           giveUp,
@@ -110,12 +110,12 @@ func (o *owner) access(s *shard) {
 
 // evict drops whom ristretto has given up, if it is still in the main part.
 func (o *owner) evict(h Hash) {
-	e := o.m.index.findHash(h)
-	if e == nil || !o.m.policy.giveUp(e.body, placeMain) {
+	victim := o.m.index.findHash(h)
+	if victim == nil || !o.m.policy.giveUp(victim, placeMain) {
 		return
 	}
 	o.m.stats.duels.Add(1)
-	o.m.evicted(e.body)
+	o.m.evicted(victim)
 }
 
 func (o *owner) close() { o.cache.Close() }

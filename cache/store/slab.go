@@ -74,7 +74,7 @@ type smallClass struct {
 type span struct {
 	class  *smallClass
 	slot   *pageSlot
-	owners []*body // by slot; nil where free
+	owners []*object // by slot; nil where free
 	free   []uint16
 	pos    int // in class.open, -1 when full
 }
@@ -129,7 +129,7 @@ func (s *slabs) page(n int) *pageClass {
 }
 
 // take returns a free slot of the span class without new memory, if there is one.
-func (c *smallClass) take(s *slabs, owner *body) (block, bool) {
+func (c *smallClass) take(s *slabs, owner *object) (block, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.open) == 0 {
@@ -151,7 +151,7 @@ func (c *smallClass) take(s *slabs, owner *body) (block, bool) {
 // add makes a span of a page slot all of whose pages have been granted.
 func (c *smallClass) add(s *slabs, slot *pageSlot) {
 	n := spanBytes / c.bytes
-	sp := &span{class: c, slot: slot, owners: make([]*body, n), free: make([]uint16, n)}
+	sp := &span{class: c, slot: slot, owners: make([]*object, n), free: make([]uint16, n)}
 	for i := range sp.free {
 		sp.free[i] = uint16(n - 1 - i)
 	}
@@ -333,8 +333,8 @@ func (s *slabs) cut(slot *pageSlot, size int) int64 {
 }
 
 // sparse returns the owners of the emptiest span among a few of each class.
-func (s *slabs) sparse() []*body {
-	var best []*body
+func (s *slabs) sparse() []*object {
+	var best []*object
 	bestFree := -1 // in 1/1024 of the span
 	for i := range s.smalls {
 		c := &s.smalls[i]
@@ -346,7 +346,7 @@ func (s *slabs) sparse() []*body {
 		}
 		c.mu.Unlock()
 	}
-	return slices.DeleteFunc(best, func(b *body) bool { return b == nil })
+	return slices.DeleteFunc(best, func(b *object) bool { return b == nil })
 }
 
 // close unmaps everything as soon as no block is in use.

@@ -58,15 +58,18 @@ func (m *Memory) Stats() MemoryStats {
 	return st
 }
 
-// What an object costs beside its body and its own bytes: entry and body
+// What an object costs beside its body and its own bytes: object and record
 // (rounded up to what the allocator gives), three slots of the index, places in
 // the policy's list and in ristretto's two maps.
-const entryOverhead = int64(unsafe.Sizeof(entry{})+unsafe.Sizeof(body{}))*9/8 + 3*12 + 16 + 160
+const objectOverhead = int64(unsafe.Sizeof(object{})+unsafe.Sizeof(record{}))*17/16 + 3*16 + 16 + 160
 
-// entryBytes is what an entry costs on the heap, without what Prepare adds.
-func entryBytes(text string, meta *Meta) int64 {
-	own := int64(len(text) + len(meta.Header) + 8*len(meta.Groups))
-	return entryOverhead + own + own/8 + 16
+// objectCharge is what an object costs on the heap, without what Prepare adds.
+func objectCharge(text string, meta *Meta) int64 {
+	own := int64(len(meta.Header) + 8*len(meta.Groups))
+	if len(text) > inlineText {
+		own += int64(len(text))
+	}
+	return objectOverhead + own + own/8 + 16
 }
 
 // counters is how many frequencies ristretto keeps: 30 for each object that may

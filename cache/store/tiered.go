@@ -27,7 +27,7 @@ type Tiered struct {
 	log    *slog.Logger
 
 	stripes [stripes]stripe
-	offers  chan *entry // to the disk tier, when someone has time
+	offers  chan *object // to the disk tier, when someone has time
 	stats   tieredCounters
 }
 
@@ -55,7 +55,7 @@ func Open(cfg Config, log *slog.Logger) (*Tiered, error) {
 	t := &Tiered{
 		hasher: NewHasher(rand.Uint64()),
 		log:    log,
-		offers: make(chan *entry, offersMax),
+		offers: make(chan *object, offersMax),
 	}
 	if len(cfg.Disk) > 0 {
 		disk, err := OpenDisk(cfg.Disk, cfg.Prepare, log)
@@ -125,14 +125,14 @@ func (t *Tiered) promote(key Key, from *Stored, version uint64) *Stored {
 	if err := w.readFrom(from, from.meta.Length); err != nil {
 		return nil // whoever asked reads from disk, and learns of it there
 	}
-	s, err := w.commit(*from.meta, func(e *entry) bool {
-		e.body.onDisk.Store(true)
+	s, err := w.commit(*from.meta, func(o *object) bool {
+		o.onDisk.Store(true)
 		stripe.mu.Lock()
 		defer stripe.mu.Unlock()
 		if stripe.version != version {
 			return false
 		}
-		t.memory.publish(e)
+		t.memory.publish(o)
 		return true
 	})
 	if err != nil {
@@ -159,11 +159,11 @@ func (s *stripe) end() {
 	s.promoting = false
 }
 
-// offer tells the disk tier that e is asked for. It never waits.
-func (t *Tiered) offer(e *entry) {
+// offer tells the disk tier that o is asked for. It never waits.
+func (t *Tiered) offer(o *object) {
 	t.stats.offersPending.Add(1)
 	select {
-	case t.offers <- e:
+	case t.offers <- o:
 	default:
 		t.stats.offersPending.Add(-1)
 		t.stats.offersDropped.Add(1)
@@ -173,29 +173,23 @@ func (t *Tiered) offer(e *entry) {
 // take writes an object from memory to disk if the disk tier wants it. Where it
 // has it already, the request that memory answered counts as a hit there, so
 // that what is wanted is not reclaimed for being served from memory.
-func (t *Tiered) take(offered *entry) error {
-	key := Key{offered.hash, offered.text}
-	if offered.body.onDisk.Load() {
-		if t.disk.touch(key.Hash) {
+func (t *Tiered) take(o *object) error {
+	if o.onDisk.Load() {
+		if t.disk.touch(o.hash) {
 			return nil
 		}
-		offered.body.onDisk.Store(false) // reclaimed
+		o.onDisk.Store(false) // reclaimed
 	}
-	if !t.disk.Admits(key, offered.meta) {
+	if !t.disk.Admits(o.key(), o.record.Load().meta) {
 		return nil
 	}
 	for range offerTries {
-		version := t.stripe(key.Hash).read()
-		e := t.memory.index.acquire(key)
-		if e == nil {
-			return nil
+		version := t.stripe(o.hash).read()
+		if t.memory.index.find(o.key()) != o || !o.acquire() {
+			return nil // gone or replaced; the new one has to prove itself
 		}
-		if e.body != offered.body {
-			e.body.release()
-			return nil // replaced; the new one has to prove itself
-		}
-		done, err := t.copyOut(key, e, version)
-		e.body.release()
+		done, err := t.copyOut(o, version)
+		o.release()
 		if done || err != nil {
 			return err
 		}
@@ -211,28 +205,29 @@ func (d *Disk) touch(h Hash) (found bool) {
 	return found
 }
 
-// copyOut writes e to disk, unless its stripe has changed since version.
-func (t *Tiered) copyOut(key Key, e *entry, version uint64) (done bool, err error) {
-	w, err := t.disk.Create(key, e.meta)
+// copyOut writes o to disk, unless its stripe has changed since version.
+func (t *Tiered) copyOut(o *object, version uint64) (done bool, err error) {
+	meta := o.record.Load().meta
+	w, err := t.disk.Create(o.key(), meta)
 	if err != nil {
 		return false, err
 	}
 	defer w.Abort()
-	if _, err := w.Write(e.body.data); err != nil {
+	if _, err := w.Write(o.data); err != nil {
 		return false, err
 	}
-	stripe := t.stripe(key.Hash)
+	stripe := t.stripe(o.hash)
 	stripe.mu.Lock()
 	defer stripe.mu.Unlock()
 	if stripe.version != version {
 		return false, nil
 	}
-	s, err := w.Commit(e.meta)
+	s, err := w.Commit(meta)
 	if err != nil {
 		return false, err
 	}
 	s.Close()
-	e.body.onDisk.Store(true)
+	o.onDisk.Store(true)
 	t.stats.offersTaken.Add(1)
 	return true, nil
 }
@@ -298,8 +293,8 @@ func (t *Tiered) copyOffers(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case e := <-t.offers:
-			if err := t.take(e); err != nil {
+		case o := <-t.offers:
+			if err := t.take(o); err != nil {
 				t.stats.offersFailed.Add(1)
 				t.log.Debug("store: copy to disk", "error", err)
 			}

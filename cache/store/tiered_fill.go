@@ -38,7 +38,7 @@ func (t *Tiered) Create(key Key, meta Meta) (Writer, error) {
 		return nil, err
 	}
 	w.memory = memory.(*memoryWriter)
-	w.key, w.meta = w.memory.key, meta // a key that the caller cannot change
+	w.key, w.meta = w.memory.object.key(), meta // a key that the caller cannot change
 	if t.disk != nil && meta.Length < 0 {
 		w.meta.Header, w.meta.Groups = bytes.Clone(meta.Header), slices.Clone(meta.Groups)
 	}
@@ -79,7 +79,7 @@ func (w *tieredWriter) spill() error {
 		return err
 	}
 	f := w.memory.fill
-	if _, err := disk.Write(f.body.block.mem[:f.size.Load()]); err != nil {
+	if _, err := disk.Write(f.object.block.mem[:f.size.Load()]); err != nil {
 		disk.Abort()
 		return err
 	}
@@ -109,13 +109,13 @@ func (w *tieredWriter) Commit(meta Meta) (*Stored, error) {
 	}
 	t := w.t
 	stripe := t.stripe(w.key.Hash)
-	var published *entry
-	s, err := w.memory.commit(meta, func(e *entry) bool {
+	var published *object
+	s, err := w.memory.commit(meta, func(o *object) bool {
 		stripe.mu.Lock()
 		defer stripe.mu.Unlock()
 		stripe.version++
-		t.memory.publish(e)
-		published = e
+		t.memory.publish(o)
+		published = o
 		t.outdate(w.key)
 		return true
 	})

@@ -115,8 +115,8 @@ func (c *changer) change() error {
 // and bring it back.
 func (c *changer) evict() error {
 	for {
-		e := c.store.memory.index.find(c.key)
-		if e == nil || e.body.onDisk.Load() || c.store.stats.offersPending.Load() == 0 {
+		o := c.store.memory.index.find(c.key)
+		if o == nil || o.onDisk.Load() || c.store.stats.offersPending.Load() == 0 {
 			break
 		}
 		runtime.Gosched()
@@ -198,11 +198,11 @@ func TestTieredThrowsLateCopiesAway(t *testing.T) {
 				t.Fatal(err)
 			}
 			version := store.stripe(c.key.Hash).read()
-			e := store.memory.index.find(c.key)
+			o := store.memory.index.find(c.key)
 			if err := change(c); err != nil {
 				t.Fatal(err)
 			}
-			if done, err := store.copyOut(c.key, e, version); done || err != nil {
+			if done, err := store.copyOut(o, version); done || err != nil {
 				t.Errorf("the late copy to disk: %v, %v", done, err)
 			}
 			if s, err := store.disk.Open(c.key); err == nil {
@@ -215,7 +215,7 @@ func TestTieredThrowsLateCopiesAway(t *testing.T) {
 			if now == nil {
 				return // nothing to copy back after a removal
 			}
-			if done, err := store.copyOut(c.key, now, version); !done || err != nil {
+			if done, err := store.copyOut(now, version); !done || err != nil {
 				t.Fatalf("a copy in time: %v, %v", done, err)
 			}
 			if err := store.memory.Remove(c.key); err != nil {
