@@ -8,7 +8,7 @@ FUZZTIME ?= 10s
 SOAKTIME ?= 10m
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-full soak check unit e2e bench bench-short fuzz setup clean
+.PHONY: help build run test test-full soak check unit e2e bench bench-short bench-hitratio fuzz setup clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,10 @@ bench: build ## measure CPU per request beside nginx and write bench/results and
 bench-short: build ## a quick look at the same, nothing written
 	@tools/setup.sh bench
 	$(GO) run ./bench -short -edge bin/edge -origin bin/origin
+
+bench-hitratio: ## replay traces through the tiers' policies and their peers, and write table and plot (15 minutes)
+	EDGE_HITRATIO=all EDGE_HITRATIO_OUT="$(CURDIR)" $(GO) test -count=1 -timeout 90m -run '^TestHitRatio' -v ./cache/store
+	$(GO) run ./bench -assemble
 
 fuzz: ## run each fuzz target for FUZZTIME (default 10s)
 	@tools/fuzz.sh "$(GO)" "$(FUZZTIME)"
