@@ -111,4 +111,4 @@ func (p *policy) leastWorthy(now int64) (victim *object) {
 
 // pinned says whether someone is reading the body: evicting it would free
 // nothing now.
-func (b *object) pinned() bool { return b.refs.Load() > 1 }
+func (o *object) pinned() bool { return o.refs.Load() > 1 }
