@@ -130,3 +130,5 @@ func (c *tiers) keepUp(i int) {
 		runtime.Gosched()
 	}
 }
+
+func mib(n int64) float64 { return float64(n) / (1 << 20) }
