@@ -16,6 +16,7 @@
 //
 // Beside them:
 //
+//   - internal/authority: hosts and ports in the one form that is compared and stored
 //   - internal/unit: units that configuration is written in
 //   - cmd/origin: a scripted origin for demonstration, load and tests
 //   - cmd/origin/script: the same as an http.Handler
@@ -32,5 +33,5 @@
 //	config -> every room's Config
 //	cmd/edge -> all
 //
-// and internal/unit is a leaf that all may use. Siblings meet in cmd/edge.
+// and internal/authority and internal/unit are leaves that all may use. Siblings meet in cmd/edge.
 package edgecdn

@@ -16,6 +16,7 @@ import (
 
 	"edgecdn/access"
 	"edgecdn/cache"
+	"edgecdn/internal/authority"
 	"edgecdn/route"
 )
 
@@ -112,22 +113,22 @@ func (x *exchange) read(r *http.Request) (size int, p problem) {
 	if r.Method == http.MethodConnect {
 		return size, ""
 	}
-	authority, target, p := parseTarget(r.Method, r.RequestURI, req.Scheme)
+	named, target, p := parseTarget(r.Method, r.RequestURI, req.Scheme)
 	if p != "" {
 		return size, p
 	}
-	if authority != "" {
+	if named != "" {
 		if r.ProtoMajor != 1 {
 			return size, problemTarget // RFC 9113 8.3.1, RFC 9114 4.3.1
 		}
-		req.Authority = authority // RFC 9112 3.2.2
+		req.Authority = named // RFC 9112 3.2.2
 	}
-	host, ok := parseAuthority(req.Authority, req.Scheme)
+	host, ok := authority.Parse(req.Authority, req.Scheme)
 	if !ok {
 		return size, problemHost
 	}
 	for _, other := range r.Header["Host"] { // over HTTP/2 beside :authority
-		if other, ok := parseAuthority(other, req.Scheme); !ok || other != host {
+		if other, ok := authority.Parse(other, req.Scheme); !ok || other != host {
 			return size, problemHostTwice
 		}
 	}
