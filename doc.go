@@ -6,6 +6,7 @@
 //   - cmd/edge: main wires the rooms together; one small file a subcommand
 //   - config: edge.yaml to Config; strict decoding, defaults, validation, reload
 //   - server: listeners, TLS, the engines for HTTP/1.1, HTTP/2 and HTTP/3, drain
+//   - server/gate: what the engines share: a request from its header to its answer
 //   - route: Host and path to a Route, matched once per request
 //   - access: who may ask, judged before anything is looked up
 //   - cache: the HTTP cache of RFC 9111; decides, judges, forwards, collapses
@@ -25,7 +26,9 @@
 //
 // Who may know whom (arch_test.go keeps it true):
 //
-//	server -> route, access, cache
+//	server -> route, access, cache, its engines and server/gate
+//	server/gate -> route, access, cache
+//	server/h1, h2, h3 -> server/gate, cache, internal/h1, internal/huffman
 //	access -> route
 //	cache  -> route, cache/store
 //	origin -> route

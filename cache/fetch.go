@@ -26,7 +26,7 @@ var copyBuffers = sync.Pool{New: func() any { return new([copyBytes]byte) }}
 // clone copies r so that it outlives the engine's buffers.
 func (r *Request) clone() *Request {
 	c := *r
-	c.scratch = nil
+	c.scratch, c.values = nil, nil
 	for _, s := range []*string{&c.Method, &c.Scheme, &c.Authority, &c.Host, &c.Target, &c.Listener} {
 		*s = strings.Clone(*s)
 	}

@@ -44,6 +44,24 @@ func (h *Hit) AppendFields(fields []Field) []Field {
 	return h.cache.appendAnswer(fields, h.request, h.resp, &a, h.Age)
 }
 
+// Block returns the start of the header section as protocol p sends it: status and
+// all fields but those of AppendTail. nil where it was not encoded beforehand or
+// where the answer is not just what is stored: AppendFields has all fields then.
+// Valid until Release.
+func (h *Hit) Block(p Proto) []byte {
+	rules := &h.request.Route.Response
+	if h.Status != h.resp.status || h.other || h.coding != "" || len(rules.Remove)+len(rules.Set) > 0 {
+		return nil
+	}
+	return h.resp.blocks[p-1]
+}
+
+// AppendTail appends the fields that go with Block: Age and Cache-Status. Their
+// strings are valid until the request is reset.
+func (h *Hit) AppendTail(fields []Field) []Field {
+	return h.cache.appendTail(fields, h.request, h.Age)
+}
+
 // Release gives the stored response back.
 func (h *Hit) Release() { h.stored.Close() }
 
@@ -118,16 +136,20 @@ func (c *Cache) appendAnswer(fields []Field, r *Request, p *response, a *answer,
 		fields = append(fields, Field{"content-length", "0"}, Field{"date", httpDate(time.Now())},
 			Field{"content-range", "bytes */" + strconv.FormatInt(a.size, 10)})
 	default:
-		fields = appendStored(fields, p, a)
+		fields = appendStored(fields, r, p, a)
 	}
-	if age > 0 || r.Outcome.Hit || r.Outcome.Collapsed { // else the origin made it for this request (RFC 9111 5.1)
-		fields = append(fields, Field{"age", strconv.FormatInt(age, 10)})
-	}
-	fields = append(fields, c.statusField(r))
-	return applyRules(fields, r.Route)
+	return applyRules(c.appendTail(fields, r, age), r.Route)
 }
 
-func appendStored(fields []Field, p *response, a *answer) []Field {
+// appendTail appends what differs from answer to answer.
+func (c *Cache) appendTail(fields []Field, r *Request, age int64) []Field {
+	if age > 0 || r.Outcome.Hit || r.Outcome.Collapsed { // else the origin made it for this request (RFC 9111 5.1)
+		fields = append(fields, Field{"age", r.number(age)})
+	}
+	return append(fields, c.statusField(r))
+}
+
+func appendStored(fields []Field, r *Request, p *response, a *answer) []Field {
 	for _, f := range p.fields {
 		switch {
 		case a.status == 304 && !sentWith304(f.Name, p):
@@ -150,10 +172,10 @@ func appendStored(fields []Field, p *response, a *answer) []Field {
 		fields = append(fields, Field{"content-type", "multipart/byteranges; boundary=" + a.parts.boundary})
 	}
 	if a.n >= 0 && !noBody(a.status) {
-		fields = append(fields, Field{"content-length", strconv.FormatInt(a.n, 10)})
+		fields = append(fields, Field{"content-length", r.number(a.n)})
 	}
 	if a.status == 206 && a.parts == nil {
-		fields = append(fields, Field{"content-range", contentRange(a.off, a.n, a.size)})
+		fields = append(fields, Field{"content-range", r.contentRange(a.off, a.n, a.size)})
 	}
 	return fields
 }
@@ -174,5 +196,7 @@ func (c *Cache) statusField(r *Request) Field {
 	if r.Route.StatusKey && keyable(r) {
 		o.Key = string(appendURL(nil, r))
 	}
-	return Field{"cache-status", string(o.AppendStatus(make([]byte, 0, 64), c.name))}
+	at := len(r.values)
+	r.values = o.AppendStatus(r.values, c.name)
+	return Field{"cache-status", text(r.values[at:])}
 }

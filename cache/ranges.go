@@ -189,5 +189,11 @@ func newByteRanges(spans []span, contentType string, size int64) *byteRanges {
 }
 
 func contentRange(off, n, size int64) string {
-	return "bytes " + strconv.FormatInt(off, 10) + "-" + strconv.FormatInt(off+n-1, 10) + "/" + strconv.FormatInt(size, 10)
+	return string(appendContentRange(nil, off, n, size))
+}
+
+func appendContentRange(b []byte, off, n, size int64) []byte {
+	b = strconv.AppendInt(append(b, "bytes "...), off, 10)
+	b = strconv.AppendInt(append(b, '-'), off+n-1, 10)
+	return strconv.AppendInt(append(b, '/'), size, 10)
 }

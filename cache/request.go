@@ -3,6 +3,7 @@ package cache
 import (
 	"context"
 	"net/netip"
+	"strconv"
 
 	"edgecdn/route"
 )
@@ -19,6 +20,9 @@ const (
 	HTTP2
 	HTTP3
 )
+
+// protos is their number, in arrays indexed by Proto - 1.
+const protos = 3
 
 // String returns the token used in logs, metrics and Via: "1.1", "2" or "3".
 func (p Proto) String() string {
@@ -56,12 +60,13 @@ type Request struct {
 	Outcome Outcome
 
 	scratch []byte // for keys; kept with the Request so that Lookup allocates nothing
+	values  []byte // of the response's fields; what has been cut from it stays as it is
 }
 
 // Reset clears r for another request and keeps its buffers.
 func (r *Request) Reset() {
 	clear(r.Fields)
-	*r = Request{Fields: r.Fields[:0], scratch: r.scratch[:0]}
+	*r = Request{Fields: r.Fields[:0], scratch: r.scratch[:0], values: r.values[:0]}
 }
 
 // Path returns the target up to its query.
@@ -89,6 +94,19 @@ func (r *Request) Field(name string) (string, bool) {
 	return "", false
 }
 
+// number returns n in decimal, valid until Reset.
+func (r *Request) number(n int64) string {
+	at := len(r.values)
+	r.values = strconv.AppendInt(r.values, n, 10)
+	return text(r.values[at:])
+}
+
+func (r *Request) contentRange(off, n, size int64) string {
+	at := len(r.values)
+	r.values = appendContentRange(r.values, off, n, size)
+	return text(r.values[at:])
+}
+
 type requestKey struct{}
 
 // NewContext returns a context that carries r to the general path's handler.
@@ -100,4 +118,26 @@ func NewContext(ctx context.Context, r *Request) context.Context {
 func FromContext(ctx context.Context) *Request {
 	r, _ := ctx.Value(requestKey{}).(*Request)
 	return r
+}
+
+// Own makes r independent of the buffers that its strings pointed into, with one
+// allocation for all of them.
+func (r *Request) Own() {
+	n := len(r.Method) + len(r.Authority) + len(r.Host) + len(r.Target)
+	for i := range r.Fields {
+		n += len(r.Fields[i].Name) + len(r.Fields[i].Value)
+	}
+	b := make([]byte, 0, n)
+	own := func(s *string) {
+		at := len(b)
+		b = append(b, *s...)
+		*s = text(b[at:])
+	}
+	for _, s := range []*string{&r.Method, &r.Authority, &r.Host, &r.Target} {
+		own(s)
+	}
+	for i := range r.Fields {
+		own(&r.Fields[i].Name)
+		own(&r.Fields[i].Value)
+	}
 }

@@ -67,6 +67,10 @@ type response struct {
 	negotiable, addVary bool
 	coded               accepted
 	weakETag            string
+
+	// blocks are the header of a whole answer as each protocol sends it, without
+	// what differs from answer to answer; see Hit.Block.
+	blocks [protos][]byte
 }
 
 func (p *response) has(flag uint8) bool { return p.flags&flag != 0 }
@@ -264,14 +268,57 @@ func (d *decoder) fields() []Field {
 	return fields
 }
 
-// Prepare decodes a stored header for lookups; it is the store's Config.Prepare.
-func Prepare(m *store.Meta) (any, int64, error) {
+// An Encoder appends the start of a header section as one protocol sends it:
+// status and fields.
+type Encoder func(b []byte, status int, fields []Field) []byte
+
+// Prepare decodes a stored header for lookups; it is the store's Config.Prepare
+// where no engine wants its fields encoded beforehand.
+func Prepare(m *store.Meta) (any, int64, error) { return prepare(m, [protos]Encoder{}) }
+
+// Preparer is Prepare for engines that do: encoders are those of HTTP/1.1, HTTP/2
+// and HTTP/3, nil for none.
+func Preparer(encoders [protos]Encoder) func(*store.Meta) (any, int64, error) {
+	return func(m *store.Meta) (any, int64, error) { return prepare(m, encoders) }
+}
+
+func prepare(m *store.Meta, encoders [protos]Encoder) (any, int64, error) {
 	p, err := decode(m.Header)
 	if err != nil {
 		return nil, 0, err
 	}
-	const fieldSize, responseSize = 32, 232
-	return p, int64(len(m.Header) + len(p.weakETag) + responseSize + fieldSize*(cap(p.fields)+len(p.trailers)+len(p.varyBy))), nil
+	const fieldSize, responseSize = 32, 304
+	bytes := len(m.Header) + len(p.weakETag) + responseSize + fieldSize*(cap(p.fields)+len(p.trailers)+len(p.varyBy))
+	return p, int64(bytes + p.encodeBlocks(m.Length, encoders)), nil
+}
+
+// encodeBlocks fills blocks in and returns their size.
+func (p *response) encodeBlocks(length int64, encoders [protos]Encoder) (bytes int) {
+	if p.varyBy != nil || p.sliced || p.trailers != nil {
+		return 0 // no Hit
+	}
+	var fields []Field
+	var all []byte
+	var ends [protos]int
+	for i, encode := range encoders {
+		if encode == nil {
+			continue
+		}
+		if fields == nil {
+			fields = appendStored(make([]Field, 0, len(p.fields)+2), new(Request), p, &answer{status: p.status, n: length, size: length})
+		}
+		all = encode(all, p.status, fields)
+		ends[i] = len(all)
+	}
+	all = append(make([]byte, 0, len(all)), all...)
+	from := 0
+	for i, end := range ends {
+		if end > 0 {
+			p.blocks[i] = all[from:end:end]
+			from = end
+		}
+	}
+	return len(all)
 }
 
 // validETag reports whether s is an entity-tag (RFC 9110 8.8.3).

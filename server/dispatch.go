@@ -12,6 +12,7 @@ import (
 	"os"
 	"runtime/debug"
 	"strconv"
+	"strings"
 	"time"
 
 	"edgecdn/access"
@@ -199,10 +200,10 @@ func (x *exchange) sendHit(hit *cache.Hit) {
 	for i, f := range x.fields {
 		name := canonicalName(f.Name)
 		if have, twice := h[name]; twice {
-			h[name] = append(have, f.Value)
+			h[name] = append(have, strings.Clone(f.Value))
 			continue
 		}
-		values[i] = f.Value
+		values[i] = strings.Clone(f.Value)
 		h[name] = values[i : i+1 : i+1]
 	}
 	x.WriteHeader(hit.Status)

@@ -1,0 +1,140 @@
+package gate
+
+// request.go makes of an Exchange the *http.Request that handlers get.
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+
+	"edgecdn/cache"
+)
+
+// request returns what the handler is called with; false where the target is no
+// URL.
+func (w *response) request(ctx context.Context) (*http.Request, bool) {
+	x := w.x
+	req := &x.Request
+	target, err := url.ParseRequestURI(req.Target)
+	if err != nil {
+		return nil, false
+	}
+	r := &http.Request{
+		Method: req.Method, URL: target, Host: req.Authority, RequestURI: req.Target,
+		RemoteAddr: req.Client.String(), TLS: x.TLS, ContentLength: x.ContentLength,
+		Header: make(http.Header, len(req.Fields)), Body: http.NoBody,
+	}
+	r.ProtoMajor, r.ProtoMinor = int(req.Proto), 0
+	if req.Proto == cache.HTTP1 && !x.HTTP10 {
+		r.ProtoMinor = 1
+	}
+	r.Proto = x.version()
+	values := make([]string, len(req.Fields))
+	for i, f := range req.Fields {
+		name := canonicalName(f.Name)
+		if have, twice := r.Header[name]; twice {
+			r.Header[name] = append(have, f.Value)
+			continue
+		}
+		values[i] = f.Value
+		r.Header[name] = values[i : i+1 : i+1]
+	}
+	if req.HasBody {
+		w.body = requestBody{x: x, stream: w.stream, request: r}
+		r.Body = &w.body
+		if x.ContentLength < 0 && req.Proto == cache.HTTP1 {
+			r.TransferEncoding = []string{"chunked"}
+		}
+		w.announce(r)
+	} else {
+		r.ContentLength = 0
+	}
+	return r.WithContext(cache.NewContext(ctx, req)), true
+}
+
+// announce moves the names in Trailer to where net/http has them.
+func (w *response) announce(r *http.Request) {
+	for _, value := range r.Header["Trailer"] {
+		for name := range strings.SplitSeq(value, ",") {
+			name = canonicalName(strings.ToLower(strings.TrimSpace(name)))
+			if name == "" || framingField(name) {
+				continue
+			}
+			if r.Trailer == nil {
+				r.Trailer = http.Header{}
+			}
+			r.Trailer[name] = nil
+		}
+	}
+	delete(r.Header, "Trailer")
+}
+
+// requestBody is the request's body as handlers read it.
+type requestBody struct {
+	x       *Exchange
+	stream  Stream
+	request *http.Request
+
+	// mu lets the handler's end wait for a Read under way to be told.
+	mu   sync.Mutex
+	done bool // the handler has returned: transports may read on
+	eof  bool
+}
+
+// Read implements io.Reader.
+func (b *requestBody) Read(p []byte) (int, error) {
+	b.mu.Lock()
+	done, eof := b.done, b.eof
+	b.mu.Unlock()
+	switch {
+	case done:
+		return 0, http.ErrBodyReadAfterClose
+	case eof:
+		return 0, io.EOF
+	}
+	n, err := b.stream.Read(p)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.done {
+		return n, err
+	}
+	stats := &b.x.door.stats
+	stats.BytesReceived[b.x.Request.Proto-1].Add(uint64(n))
+	switch {
+	case err == io.EOF:
+		b.eof = true
+		b.takeTrailers()
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		stats.Stalled.Add(1)
+	}
+	return n, err
+}
+
+func (b *requestBody) takeTrailers() {
+	for _, f := range b.stream.Trailers() {
+		name := canonicalName(f.Name)
+		if framingField(name) {
+			continue
+		}
+		if b.request.Trailer == nil {
+			b.request.Trailer = http.Header{}
+		}
+		b.request.Trailer[name] = append(slices.Clip(b.request.Trailer[name]), f.Value)
+	}
+}
+
+// Close implements io.Closer. What is left unread is the engine's affair.
+func (b *requestBody) Close() error { return nil }
+
+// end is called when the handler has returned.
+func (b *requestBody) end() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.done = true
+}
