@@ -18,6 +18,7 @@
 // Beside them:
 //
 //   - internal/authority: hosts and ports in the one form that is compared and stored
+//   - internal/huffman: the Huffman code of header fields in HTTP/2 and HTTP/3
 //   - internal/unit: units that configuration is written in
 //   - cmd/origin: a scripted origin for demonstration, load and tests
 //   - cmd/origin/script: the same as an http.Handler
