@@ -92,14 +92,21 @@ func (s *diskShard) find(print uint64) *slot {
 	if len(s.buckets) == 0 {
 		return nil
 	}
-	first, second := bucketsOf(print, len(s.buckets))
-	for i := range bucketSlots {
-		if at := &s.buckets[first][i]; at.print == print && at.word != 0 {
+	i, k := bucketsOf(print, len(s.buckets))
+	first, second := &s.buckets[i], &s.buckets[k]
+	// Both are asked of memory before either is looked into: the processor then
+	// waits for them together.
+	ahead := second[0].print == print
+	for i := range first {
+		if at := &first[i]; at.print == print && at.word != 0 {
 			return at
 		}
 	}
-	for i := range bucketSlots {
-		if at := &s.buckets[second][i]; at.print == print && at.word != 0 {
+	if ahead && second[0].word != 0 {
+		return &second[0]
+	}
+	for i := 1; i < bucketSlots; i++ {
+		if at := &second[i]; at.print == print && at.word != 0 {
 			return at
 		}
 	}
