@@ -42,7 +42,8 @@ type Config struct {
 	Admin admin.Config `yaml:"admin"`
 	// Log is the log of events. Requests have their own: server.access_log.
 	Log Log `yaml:"log"`
-	// Store sizes the tiers of the cache. A change wants a restart.
+	// Store sizes the tiers of the cache. Sizes may change with a reload;
+	// directories come and go with a restart only.
 	Store store.Config `yaml:"store"`
 	// Origins by the name that hosts and routes use for them.
 	Origins map[string]origin.Config `yaml:"origins"`

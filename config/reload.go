@@ -15,7 +15,7 @@ import (
 // restart lists the keys that are read once, at the start. A reload that changes
 // one is refused, so that file and node never differ unseen.
 var restart = []string{
-	"node", "data", "log.format", "store.memory", "store.disk", "admin.listen", "admin.public",
+	"node", "data", "log.format", "admin.listen", "admin.public",
 	"server.http", "server.https", "server.http3", "server.access_log",
 	"server.limits.header_bytes", "server.limits.header_timeout", "server.limits.idle_timeout", "server.limits.streams",
 }

@@ -145,11 +145,9 @@ func TestReloadWithoutFile(t *testing.T) {
 func TestReloadRefusesWhatNeedsARestart(t *testing.T) {
 	tests := []struct{ difference, want string }{
 		{"node: other", "%s:4: node: changes only with a restart: put the old value back, or restart the node"},
-		{"data: other", "%s:4: data: changes only with a restart: put the old value back, or restart the node\n" +
-			"%[1]s: store.disk: changes only with a restart: put the old value back, or restart the node"},
+		{"data: other", "%s:4: data: changes only with a restart: put the old value back, or restart the node"},
 		{"admin:\n  public: true\n  listen: :8081", "%s:5: admin.public: changes only with a restart: put the old value back, or restart the node\n" +
 			"%[1]s:6: admin.listen: changes only with a restart: put the old value back, or restart the node"},
-		{"store: {disk: []}", "%s:4: store.disk: changes only with a restart: put the old value back, or restart the node"},
 	}
 	r := &rooms{}
 	reloader, path := newReloader(t, r)

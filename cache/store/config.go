@@ -26,15 +26,19 @@ type Config struct {
 // MemoryConfig bounds the memory tier.
 type MemoryConfig struct {
 	// Bytes the memory tier may use in all: bodies, headers, keys, index, and
-	// fills in flight. Default 256MiB.
+	// fills in flight. Default 256MiB. What a smaller one has no room for leaves
+	// at once.
 	Bytes unit.Bytes `yaml:"bytes"`
 }
 
 // DiskConfig is one directory of the disk tier.
 type DiskConfig struct {
-	// Path of the directory; made if missing. One process owns it at a time.
+	// Path of the directory; made if missing. One process owns it at a time. A
+	// directory that cannot be opened because its device fails is left out, with
+	// an error in the log, and tried again; it begins empty then.
 	Path string `yaml:"path"`
-	// Bytes the directory may hold. Default 10GiB.
+	// Bytes the directory may hold. Default 10GiB. What a smaller one has no room
+	// for is evicted, oldest first, within moments.
 	Bytes unit.Bytes `yaml:"bytes"`
 	// WriteRate bounds the bytes written a second, to spare the device; 0 is
 	// without bound. Over it new objects stay out of the disk tier.

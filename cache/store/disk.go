@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
-	"math/rand/v2"
-	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -40,11 +38,11 @@ import (
 // is held during I/O but segment.mu while a closed file is opened or renamed.
 type Disk struct {
 	hasher  Hasher
-	wanted  int // directories
+	seed    uint64 // of hasher
+	known   bool   // seed was read from a directory; else this process made it up
 	volumes []*volume
-	absent  []DirectoryStats // directories that could not be opened
 	prepare func(*Meta) (any, int64, error)
-	seen    *seenFilter
+	seen    atomic.Pointer[seenFilter]
 	tuning  tuning
 
 	buffered    atomic.Int64 // bytes that open Writers hold
@@ -69,7 +67,9 @@ const (
 
 // OpenDisk opens the directories, replays what they hold, and locks them until
 // Close. prepare makes the Value of each Stored; it may be nil. It starts no
-// goroutine: Run must run for anything to reach the disk.
+// goroutine: Run must run for anything to reach the disk. A directory whose
+// device fails is no error: it takes nothing until Run finds that it works. One
+// that another process uses, that a newer edge wrote or that is not a store's is.
 func OpenDisk(configs []DiskConfig, prepare func(*Meta) (any, int64, error), log *slog.Logger) (*Disk, error) {
 	return openDiskWith(configs, prepare, log, defaultTuning)
 }
@@ -78,88 +78,23 @@ func openDiskWith(configs []DiskConfig, prepare func(*Meta) (any, int64, error),
 	if len(configs) == 0 {
 		return nil, errors.New("disk: no directory configured")
 	}
-	d := &Disk{prepare: prepare, tuning: t, wanted: len(configs)}
+	d := &Disk{prepare: prepare, tuning: t}
 	if err := d.openVolumes(configs, log); err != nil {
 		for _, v := range d.volumes {
 			err = errors.Join(err, v.unlock())
 		}
 		return nil, err
 	}
-	var keys int64
-	for _, v := range d.volumes {
-		keys += v.bytes / keyBytes
-	}
-	d.seen = newSeenFilter(max(keys, 16<<10))
+	d.seen.Store(newSeenFilter(d.keys()))
 	return d, nil
 }
 
-func (d *Disk) openVolumes(configs []DiskConfig, log *slog.Logger) error {
-	var have, lack []*volume
-	for _, c := range configs {
-		if c.Bytes == 0 {
-			c.Bytes = diskBytesDefault
-		}
-		if c.Path == "" || c.Bytes < diskBytesMin && d.tuning.segmentBytes == 0 {
-			return fmt.Errorf("disk: directory %q of %s: give a path and at least %s", c.Path, c.Bytes, diskBytesMin)
-		}
-		v := newVolume(c, d.tuning, log)
-		v.files.max = max(d.tuning.filesMax/int64(len(configs)), 4)
-		d.volumes = append(d.volumes, v)
-		ok, err := v.openDirectory()
-		if ok {
-			have = append(have, v)
-		} else if err == nil {
-			lack = append(lack, v)
-		}
-		if err := d.leaveOut(v, err); err != nil {
-			return err
-		}
+// keys returns for how many keys the filters are made.
+func (d *Disk) keys() (n int64) {
+	for _, v := range d.volumes {
+		n += v.bytes.Load() / keyBytes
 	}
-	seed := rand.Uint64()
-	for i, v := range have {
-		if i > 0 && v.format.seed != seed {
-			return fmt.Errorf("disk: %s and %s belong to different stores: empty one of them, or configure only one", have[0].dir, v.dir)
-		}
-		seed = v.format.seed
-	}
-	d.hasher = NewHasher(seed)
-	for _, v := range lack {
-		if err := d.leaveOut(v, v.writeFormat(seed)); err != nil {
-			return err
-		}
-	}
-	return d.recover()
-}
-
-// leaveOut takes a directory that cannot be opened out of the store, until the
-// next start, if its device is to blame and there is another one.
-func (d *Disk) leaveOut(v *volume, err error) error {
-	if err == nil {
-		return nil
-	}
-	if !isDeviceError(err) || len(d.volumes) == 1 && len(d.absent) == d.wanted-1 {
-		return err
-	}
-	v.log.Error("disk: directory left out until the next start", "err", err)
-	d.absent = append(d.absent, DirectoryStats{Path: v.dir, State: broken.String(), Error: err.Error(), BytesMax: v.bytes})
-	d.volumes = slices.DeleteFunc(d.volumes, func(o *volume) bool { return o == v })
-	return v.unlock()
-}
-
-// recover replays all directories at once.
-func (d *Disk) recover() error {
-	errs := make([]error, len(d.volumes))
-	var wg sync.WaitGroup
-	for i, v := range d.volumes {
-		wg.Go(func() { errs[i] = v.recover() })
-	}
-	wg.Wait()
-	for i, v := range slices.Clone(d.volumes) {
-		if err := d.leaveOut(v, errs[i]); err != nil {
-			return err
-		}
-	}
-	return nil
+	return max(n, 16<<10)
 }
 
 // Hasher makes the keys of this store.
@@ -181,9 +116,7 @@ func (d *Disk) Run(ctx context.Context) error {
 
 	var g errgroup.Group
 	for _, v := range d.volumes {
-		g.Go(func() error { v.writeLoop(ctx); return nil })
-		g.Go(func() error { v.keepLoop(ctx); return nil })
-		g.Go(func() error { v.syncLoop(ctx); return nil })
+		g.Go(func() error { d.runVolume(ctx, v); return nil })
 	}
 	err := g.Wait()
 	d.runMu.Lock()
@@ -309,7 +242,7 @@ func (d *Disk) choose(key Key) (*volume, error) {
 		}
 		x := slicePrint(key.Hash.Lo^v.format.id, 0)
 		u := (float64(x>>11) + 0.5) / (1 << 53)
-		if s := float64(v.bytes) / -math.Log(u); best == nil || s > score {
+		if s := float64(v.bytes.Load()) / -math.Log(u); best == nil || s > score {
 			best, score = v, s
 		}
 	}
@@ -364,7 +297,7 @@ func (d *Disk) Admits(key Key, meta Meta) bool {
 	if d.closed.Load() {
 		return false
 	}
-	seen := d.seen.see(key.Hash)
+	seen := d.seen.Load().see(key.Hash)
 	v, err := d.choose(key)
 	if err != nil || meta.Length > v.objectMax() {
 		return false

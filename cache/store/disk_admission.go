@@ -78,7 +78,7 @@ func (f *seenFilter) bytes() int64 { return int64(f.rows) * rowWords * 8 * 2 }
 // debtBucket is a token bucket that may be overdrawn: what was begun is
 // written out, and nothing new begins until the debt is paid.
 type debtBucket struct {
-	rate int64 // bytes a second; 0 is without bound
+	rate atomic.Int64 // bytes a second; 0 is without bound
 
 	mu     sync.Mutex
 	tokens int64
@@ -86,18 +86,18 @@ type debtBucket struct {
 }
 
 func (b *debtBucket) refill() {
-	now := time.Now()
+	now, rate := time.Now(), b.rate.Load()
 	if b.filled.IsZero() {
-		b.tokens = b.rate
+		b.tokens = rate
 	} else if gone := now.Sub(b.filled); gone > 0 {
-		b.tokens = min(b.rate, b.tokens+int64(min(gone.Seconds(), 3600)*float64(b.rate)))
+		b.tokens = min(rate, b.tokens+int64(min(gone.Seconds(), 3600)*float64(rate)))
 	}
 	b.filled = now
 }
 
 // allows reports whether something new may begin.
 func (b *debtBucket) allows() bool {
-	if b.rate == 0 {
+	if b.rate.Load() == 0 {
 		return true
 	}
 	b.mu.Lock()
@@ -108,7 +108,7 @@ func (b *debtBucket) allows() bool {
 
 // take pays for n bytes.
 func (b *debtBucket) take(n int64) {
-	if b.rate == 0 {
+	if b.rate.Load() == 0 {
 		return
 	}
 	b.mu.Lock()

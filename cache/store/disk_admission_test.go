@@ -58,7 +58,8 @@ func TestDiskWriteRate(t *testing.T) {
 }
 
 func TestDebtBucket(t *testing.T) {
-	b := debtBucket{rate: 1000}
+	var b debtBucket
+	b.rate.Store(1000)
 	if !b.allows() {
 		t.Error("a full bucket refuses")
 	}

@@ -116,5 +116,7 @@ func (v *volume) unlock() error {
 	if v.lock == nil {
 		return nil
 	}
-	return v.lock.Close()
+	err := v.lock.Close()
+	v.lock = nil
+	return err
 }

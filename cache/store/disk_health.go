@@ -105,6 +105,16 @@ func (h *health) writeFailed(err error) (wait time.Duration, abandon bool) {
 	return wait, h.condition == broken && h.writeErrors >= abandonAfter
 }
 
+// keepOut notes why a directory could not be opened. It says whether that is
+// another reason than before.
+func (h *health) keepOut(err error) (news bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	news = h.lastWriteErr == nil || h.lastWriteErr.Error() != err.Error()
+	h.condition, h.lastWriteErr = broken, err
+	return news
+}
+
 func isNoSpace(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
@@ -155,10 +165,14 @@ func (h *health) readFailed(err error) {
 	h.blindUntil = time.Now().Add(h.blindFor)
 }
 
-// isDeviceError tells a device that fails from a mistake of the operator.
+// isDeviceError tells a device that fails from a mistake of the operator. What
+// file systems say of blocks that they find damaged is among it, and that a
+// directory may not be read: both may be mended while the node runs.
 func isDeviceError(err error) bool {
 	for _, e := range [...]error{
 		syscall.EIO, syscall.EROFS, syscall.ENXIO, syscall.ENODEV, syscall.ESTALE, syscall.ENOTCONN, syscall.ETIMEDOUT,
+		syscall.EUCLEAN, syscall.EBADMSG, syscall.EREMOTEIO, syscall.ENODATA, syscall.ENOMEDIUM,
+		syscall.EACCES, syscall.EPERM,
 	} {
 		if errors.Is(err, e) {
 			return true

@@ -49,6 +49,10 @@ func startDisk(t testing.TB, configs []DiskConfig, tune tuning) *running {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return runDisk(d)
+}
+
+func runDisk(d *Disk) *running {
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &running{d, make(chan error, 1), cancel}
 	go func() { r.done <- d.Run(ctx) }()

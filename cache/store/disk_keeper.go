@@ -97,7 +97,7 @@ func (v *volume) keep(ctx context.Context) {
 func (v *volume) hasRoom(n int64) bool {
 	v.listMu.RLock()
 	defer v.listMu.RUnlock()
-	return v.charged+n*v.capacity <= v.bytes
+	return v.charged+n*v.capacity.Load() <= v.bytes.Load()
 }
 
 // indexCrowded reports whether an entry was refused since the last look.
@@ -127,6 +127,9 @@ func (v *volume) syncSealed() {
 	v.mu.Unlock()
 	for _, seg := range segs {
 		f, err := seg.opened()
+		if size := seg.written.Load(); err == nil && seg.capacity-size > batchBytes {
+			err = f.Truncate(size) // gives back what was allocated beyond
+		}
 		if err == nil {
 			err = f.Sync()
 		}
@@ -246,7 +249,7 @@ func (v *volume) close() error {
 	for _, seg := range v.order {
 		seg.closeUnread()
 	}
-	if lockErr := v.lock.Close(); err == nil {
+	if lockErr := v.unlock(); err == nil {
 		err = lockErr
 	}
 	if err != nil {

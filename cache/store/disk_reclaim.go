@@ -52,7 +52,7 @@ func (v *volume) oldest() *segment {
 	defer v.mu.Unlock()
 	v.listMu.RLock()
 	defer v.listMu.RUnlock()
-	if len(v.order) == 0 || float64(v.doomed) > doomedMax*float64(v.bytes) {
+	if len(v.order) == 0 || float64(v.doomed) > doomedMax*float64(v.bytes.Load()) {
 		return nil
 	}
 	seg := v.order[0]

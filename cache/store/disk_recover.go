@@ -21,37 +21,47 @@ const (
 func newVolume(c DiskConfig, t tuning, log *slog.Logger) *volume {
 	dir := filepath.Clean(c.Path)
 	v := &volume{
-		dir: dir, bytes: int64(c.Bytes), capacity: t.segmentBytes, tuning: t,
+		dir: dir, tuning: t,
 		log:      log.With("directory", dir),
-		bucket:   debtBucket{rate: int64(c.WriteRate)},
 		segments: make(map[uint64]*segment),
 		flushNow: make(chan struct{}, 1), keepNow: make(chan struct{}, 1),
 		syncNow: make(chan struct{}, 1), drained: make(chan struct{}, 1),
 	}
-	if v.capacity == 0 {
-		v.capacity = min(segmentMax, max(v.bytes/segmentsWanted, segmentSmall), v.bytes/segmentsMin)
-	}
-	v.capacity = v.capacity / unitBytes * unitBytes
+	v.resize(int64(c.Bytes))
+	v.bucket.rate.Store(int64(c.WriteRate))
 	v.health.log, v.health.retryEvery = v.log, t.retryEvery
-	v.index = newDiskIndex(v.bytes / t.entryBytes)
+	v.index = newDiskIndex(v.entries())
 	return v
 }
+
+// resize sets the budget, and what follows from it for new segments.
+func (v *volume) resize(bytes int64) {
+	capacity := v.tuning.segmentBytes
+	if capacity == 0 {
+		capacity = min(segmentMax, max(bytes/segmentsWanted, segmentSmall), bytes/segmentsMin)
+	}
+	v.bytes.Store(bytes)
+	v.capacity.Store(capacity / unitBytes * unitBytes)
+}
+
+// entries returns how many entries the index may have.
+func (v *volume) entries() int64 { return v.bytes.Load() / v.tuning.entryBytes }
 
 // sliceBytes returns the length of a slice: a record must be small beside its
 // segment.
 func (v *volume) sliceBytes() int {
-	return int(min(sliceMax, max(v.capacity/4/blockBytes, 1)*blockBytes))
+	return int(min(sliceMax, max(v.capacity.Load()/4/blockBytes, 1)*blockBytes))
 }
 
 // objectMax keeps one object from taking the whole directory.
-func (v *volume) objectMax() int64 { return v.bytes / 2 }
+func (v *volume) objectMax() int64 { return v.bytes.Load() / 2 }
 
 // fullness returns how much of the budget is used, with the room that is kept
 // free: 1 when something has to go for what comes.
 func (v *volume) fullness() float64 {
 	v.listMu.RLock()
 	defer v.listMu.RUnlock()
-	return float64(v.charged+roomWanted*v.capacity) / float64(v.bytes)
+	return float64(v.charged+roomWanted*v.capacity.Load()) / float64(v.bytes.Load())
 }
 
 // loaded is a segment as it was found at the start.
@@ -93,8 +103,7 @@ func (v *volume) recover() error {
 		load(i + loadersMax)
 		v.lastID = id
 		if errors.Is(l.err, errVersion) && err == nil {
-			err = fmt.Errorf("disk: %s was written by a newer edge: start that one again, or give this one an empty directory",
-				filepath.Join(v.dir, segmentName(id)))
+			err = newerSegment(l.seg.path)
 		}
 		if err != nil || !v.usable(l) {
 			continue
@@ -111,6 +120,10 @@ func (v *volume) recover() error {
 		v.admit(*held, true)
 	}
 	return nil
+}
+
+func newerSegment(path string) error {
+	return fmt.Errorf("disk: %s was written by a newer edge: start that one again, or give this one an empty directory", path)
 }
 
 // listSegments returns the ids of the segments of a directory, oldest first.
@@ -343,7 +356,7 @@ func (v *volume) reopen(seg *segment, l loaded) error {
 	seg.written.Store(l.end)
 	seg.sealed = false
 	seg.entries = l.entries
-	seg.charge = max(v.capacity, l.end)
+	seg.charge = max(v.capacity.Load(), l.end)
 	v.open = seg
 	v.queue = []*segment{seg}
 	return nil

@@ -9,12 +9,10 @@ import (
 	"hash/crc32"
 	"io"
 	"log/slog"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 )
 
@@ -173,35 +171,6 @@ func TestDiskRefusals(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Fatalf("got %v, want %q", err, c.want)
 			}
-		})
-	}
-}
-
-// TestDiskStartsWithout: a directory whose device fails at the start is left
-// out, and the others are used; but not when it is the only one.
-func TestDiskStartsWithout(t *testing.T) {
-	for _, op := range []string{"mkdir", "lock", "read", "list", "write"} {
-		t.Run(op, func(t *testing.T) {
-			good, bad := t.TempDir(), t.TempDir()
-			fs := newFaultFS(rand.New(rand.NewPCG(1, 1)))
-			if op != "write" { // it fails where the format is written first
-				startDisk(t, configsOf(64<<20, good, bad), smallTuning(fs)).stop(t)
-			}
-			fs.inject(failing(syscall.EIO, bad, op))
-			r := startDisk(t, configsOf(64<<20, bad, good), smallTuning(fs))
-			mustPut(t, r.Disk, keyOf(r.Disk, 1), 1<<32, 100)
-			wantTag(t, r.Disk, keyOf(r.Disk, 1), 1<<32)
-			if s := r.Stats().Directories; len(s) != 2 || s[1].Path != bad || s[1].State != "broken" || s[1].Error == "" {
-				t.Errorf("directories %+v", s)
-			}
-			r.stop(t)
-			if _, err := openDiskWith(configsOf(64<<20, bad), nil, slog.New(slog.DiscardHandler), smallTuning(fs)); err == nil {
-				t.Error("opened without any directory")
-			}
-			fs.inject(nil)
-			r = startDisk(t, configsOf(64<<20, good, bad), smallTuning(fs))
-			defer r.stop(t)
-			wantTag(t, r.Disk, keyOf(r.Disk, 1), 1<<32)
 		})
 	}
 }

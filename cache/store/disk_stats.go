@@ -14,6 +14,7 @@ type volumeStats struct {
 	indexFull      atomic.Int64
 	overRate       atomic.Int64
 	firstTimers    atomic.Int64
+	openErrors     atomic.Int64
 	writeErrors    atomic.Int64
 	syncErrors     atomic.Int64
 	readErrors     atomic.Int64
@@ -41,7 +42,7 @@ type DiskStats struct {
 type DirectoryStats struct {
 	Path  string
 	State string // serving, full (no space) or broken (failing)
-	Error string // the last failed write, while State is not serving
+	Error string // the last failed write or try to open it, while State is not serving
 
 	Objects      int   // stored objects
 	Slices       int   // slices of large objects
@@ -63,6 +64,7 @@ type DirectoryStats struct {
 	IndexFull      int64 // records dropped because the index was at its bound
 	OverRate       int64 // objects kept out by the write budget
 	FirstTimers    int64 // objects kept out until a second request
+	OpenErrors     int64 // tries to open the directory that failed
 	WriteErrors    int64 // failed writes and creations of segments
 	SyncErrors     int64 // failed syncs
 	ReadErrors     int64 // failed reads
@@ -83,12 +85,11 @@ func (d *Disk) Stats() DiskStats {
 	s := DiskStats{
 		BufferedBytes: d.buffered.Load(),
 		BuffersFull:   d.buffersFull.Load(),
-		FilterBytes:   d.seen.bytes(),
+		FilterBytes:   d.seen.Load().bytes(),
 	}
 	for _, v := range d.volumes {
 		s.Directories = append(s.Directories, v.snapshot())
 	}
-	s.Directories = append(s.Directories, d.absent...)
 	return s
 }
 
@@ -96,12 +97,12 @@ func (v *volume) snapshot() DirectoryStats {
 	condition, err := v.health.get()
 	c := &v.stats
 	s := DirectoryStats{
-		Path: v.dir, State: condition.String(), BytesMax: v.bytes, OpenFiles: v.files.open.Load(),
+		Path: v.dir, State: condition.String(), BytesMax: v.bytes.Load(), OpenFiles: v.files.open.Load(),
 		Stored: c.stored.Load(), Freshened: c.freshened.Load(),
 		BytesWritten: c.bytesWritten.Load(), BytesRead: c.bytesRead.Load(), BytesSent: c.bytesSent.Load(),
 		BacklogFull: c.backlogFull.Load(), NoRoom: c.noRoom.Load(), IndexFull: c.indexFull.Load(),
 		OverRate: c.overRate.Load(), FirstTimers: c.firstTimers.Load(),
-		WriteErrors: c.writeErrors.Load(), SyncErrors: c.syncErrors.Load(), ReadErrors: c.readErrors.Load(),
+		OpenErrors: c.openErrors.Load(), WriteErrors: c.writeErrors.Load(), SyncErrors: c.syncErrors.Load(), ReadErrors: c.readErrors.Load(),
 		ChecksumErrors: c.checksumErrors.Load(), Collisions: c.collisions.Load(), Unprepared: c.unprepared.Load(),
 		RemovalsLost: c.removalsLost.Load(), SegmentsLost: c.segmentsLost.Load(), Reclaimed: c.reclaimed.Load(),
 		TakenBack: c.takenBack.Load(), TakenBackBytes: c.takenBackBytes.Load(), Evicted: c.evicted.Load(),

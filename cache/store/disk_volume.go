@@ -15,16 +15,19 @@ import (
 type volume struct {
 	dir      string
 	format   format
-	bytes    int64 // budget
-	capacity int64 // of a new segment
+	bytes    atomic.Int64 // budget; changes with capacity under mu
+	capacity atomic.Int64 // of a new segment
 	tuning   tuning
 	log      *slog.Logger
-	lock     io.Closer
+	lock     io.Closer // nil while away
 	index    *diskIndex
 	files    openFiles
 	bucket   debtBucket
-	stats    volumeStats
-	health   health
+	// away: the directory could not be opened yet. OpenDisk's, then Run's, then
+	// Close's.
+	away   bool
+	stats  volumeStats
+	health health
 
 	mu       sync.Mutex // what is appended, and what that changes in the index
 	open     *segment
@@ -125,7 +128,7 @@ func (v *volume) appendRecord(w *write) (*segment, error) {
 		return nil, err
 	}
 	size := int64(unitsOf(len(w.head)+len(w.body))) * unitBytes
-	if size+unitBytes+int64(tableBytes(1)) > v.capacity {
+	if size+unitBytes+int64(tableBytes(1)) > v.capacity.Load() {
 		return nil, ErrTooLarge
 	}
 	if v.backlog+size > v.tuning.backlogMax && !w.background {
@@ -174,7 +177,7 @@ func (v *volume) roll(spare int64) error {
 	if v.open != nil {
 		v.backlog += v.open.seal()
 	}
-	v.open = newSegment(v.tuning.fs, &v.files, v.dir, v.lastID+1, v.capacity)
+	v.open = newSegment(v.tuning.fs, &v.files, v.dir, v.lastID+1, v.capacity.Load())
 	v.enlist(v.open)
 	v.queue = append(v.queue, v.open)
 	v.backlog += v.open.size

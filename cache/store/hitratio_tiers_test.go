@@ -82,7 +82,7 @@ func openTiers(t *testing.T, memory, disk int64) *tiers {
 		t.Fatal(err)
 	}
 	// The filters are made for the sizes that these stand for.
-	store.disk.seen = newSeenFilter(disk * tiersScale / keyBytes)
+	store.disk.seen.Store(newSeenFilter(disk * tiersScale / keyBytes))
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- store.Run(ctx) }()

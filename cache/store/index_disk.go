@@ -71,11 +71,19 @@ func newDiskIndex(entries int64) *diskIndex {
 		shardBits++
 	}
 	x := &diskIndex{shards: make([]diskShard, 1<<shardBits), shift: uint(64 - shardBits)}
-	perShard := max(int(entries>>shardBits)/bucketSlots, 2)
-	for i := range x.shards {
-		x.shards[i].max = perShard
-	}
+	x.limit(entries)
 	return x
+}
+
+// limit sets how many entries there may be. What is there beyond stays.
+func (x *diskIndex) limit(entries int64) {
+	buckets := max(int(entries/int64(len(x.shards)))/bucketSlots, 2)
+	for i := range x.shards {
+		s := &x.shards[i]
+		s.mu.Lock()
+		s.max = buckets
+		s.mu.Unlock()
+	}
 }
 
 func (x *diskIndex) shard(print uint64) *diskShard { return &x.shards[print>>x.shift] }

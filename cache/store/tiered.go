@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"sync"
@@ -271,9 +272,36 @@ func (t *Tiered) remove(key Key) error {
 	return err
 }
 
-// Apply changes the byte budgets.
+// Check says whether Apply would take the configuration; it changes nothing.
+func (t *Tiered) Check(cfg Config) error {
+	cfg = cfg.WithDefaults()
+	if cfg.Memory.Bytes < memoryBytesMin {
+		return fmt.Errorf("store.memory.bytes: %v is too little: give at least %v", cfg.Memory.Bytes, memoryBytesMin)
+	}
+	if t.disk == nil && len(cfg.Disk) > 0 {
+		return errors.New("store.disk: the first directory takes a restart: take it out, or restart the node")
+	}
+	if t.disk != nil {
+		if err := t.disk.Check(cfg.Disk); err != nil {
+			return fmt.Errorf("store.%w", err)
+		}
+	}
+	return nil
+}
+
+// Apply changes the budgets and write rates of the tiers, or nothing where it
+// returns an error.
 func (t *Tiered) Apply(cfg Config) error {
-	return t.memory.Apply(cfg.WithDefaults().Memory)
+	if err := t.Check(cfg); err != nil {
+		return err
+	}
+	cfg = cfg.WithDefaults()
+	if t.disk != nil {
+		if err := t.disk.Apply(cfg.Disk); err != nil {
+			return err
+		}
+	}
+	return t.memory.Apply(cfg.Memory)
 }
 
 // Run does the tiers' background work and returns when ctx has ended and all

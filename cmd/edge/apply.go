@@ -17,7 +17,7 @@ func (n *node) check(next *config.Config) error {
 		return errors.New("the node is still starting: try again when it serves")
 	}
 	_, err := route.NewTable(next.Hosts)
-	return errors.Join(err, n.server.Check(next.Server), n.admin.Check(next.Admin))
+	return errors.Join(err, n.store.Check(next.Store), n.server.Check(next.Server), n.admin.Check(next.Admin))
 }
 
 // apply has every room take it. Connections and requests under way are not
@@ -32,6 +32,9 @@ func (n *node) apply(next *config.Config) error {
 		return err
 	}
 	if err := n.server.Apply(next.Server); err != nil {
+		return err
+	}
+	if err := n.store.Apply(next.Store); err != nil {
 		return err
 	}
 	if err := n.admin.Apply(next.Admin); err != nil {

@@ -165,7 +165,7 @@ func (emit emitter) directory(d *store.DirectoryStats) {
 	for _, failed := range []struct {
 		operation string
 		value     int64
-	}{{"write", d.WriteErrors}, {"sync", d.SyncErrors}, {"read", d.ReadErrors}, {"checksum", d.ChecksumErrors}} {
+	}{{"open", d.OpenErrors}, {"write", d.WriteErrors}, {"sync", d.SyncErrors}, {"read", d.ReadErrors}, {"checksum", d.ChecksumErrors}} {
 		emit.counter("edge_store_disk_errors_total", "Failures of the device, by operation.", uint64(failed.value),
 			directory, admin.Label{Name: "operation", Value: failed.operation})
 	}

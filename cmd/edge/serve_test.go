@@ -186,3 +186,52 @@ func TestFailedStart(t *testing.T) {
 	}
 	again.release()
 }
+
+// Budgets of the store change with a reload; directories do not, and then
+// nothing else of the file is taken either.
+func TestReloadChangesBudgets(t *testing.T) {
+	data := t.TempDir()
+	text := func(level, memory, disk string) string {
+		return fmt.Sprintf(`
+data: %s
+server: {http: ["127.0.0.1:0"], access_log: {format: off}}
+admin: {listen: "127.0.0.1:0"}
+log: {level: %s}
+store: {memory: {bytes: %s}, disk: [%s]}
+origins: {web: {url: "http://127.0.0.1:1"}}
+hosts: [{names: ["*"], origin: web}]
+`, data, level, memory, disk)
+	}
+	r := &reloadable{t: t, file: filepath.Join(t.TempDir(), "edge.yaml")}
+	directory := func(name, bytes string) string {
+		return fmt.Sprintf("{path: %s, bytes: %s}", filepath.Join(data, name), bytes)
+	}
+	r.write(text("info", "16MiB", directory("a", "64MiB")))
+	cfg, err := config.Load(r.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.node = startServing(t, cfg, r.file)
+	expect := func(when string, memory, disk int64, level slog.Level) {
+		t.Helper()
+		tiers := r.status().Store
+		if len(tiers) != 2 || tiers[0].BytesMax != memory<<20 || tiers[1].BytesMax != disk<<20 || r.level.Level() != level {
+			t.Errorf("%s: tiers %+v, log level %v", when, tiers, r.level.Level())
+		}
+	}
+	expect("at first", 16, 64, slog.LevelInfo)
+	r.write(text("debug", "32MiB", directory("a", "128MiB")))
+	if err := r.reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	expect("after a reload", 32, 128, slog.LevelDebug)
+	for name, disk := range map[string]string{
+		"another directory": directory("b", "128MiB"), "one more": directory("a", "256MiB") + "," + directory("b", "128MiB"), "none": "",
+	} {
+		r.write(text("info", "64MiB", disk))
+		if err := r.reload(t.Context()); err == nil || !strings.Contains(err.Error(), "store.disk") || !strings.Contains(err.Error(), "restart") {
+			t.Errorf("%s: %v", name, err)
+		}
+		expect(name, 32, 128, slog.LevelDebug)
+	}
+}
