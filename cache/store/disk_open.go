@@ -133,6 +133,25 @@ func (d *Disk) takeIn(v *volume) error {
 	return v.writeFormat(d.seed)
 }
 
+// openAgain makes sure that a directory that failed is still the one that was
+// opened, and has its lock: its file system may have been mounted again, or
+// taken away, and then the path is a place on another one that is not ours to
+// fill.
+func (v *volume) openAgain() error {
+	f, ok, err := readFormat(v.tuning.fs, v.dir)
+	if err != nil {
+		return err
+	}
+	if !ok || f != v.format {
+		return fmt.Errorf("disk: %s is not the directory that was opened at the start: mount that one again, or restart the node", v.dir)
+	}
+	if err := v.unlock(); err != nil {
+		return fmt.Errorf("disk: unlock %s: %w", v.dir, err)
+	}
+	v.lock, err = lockDirectory(v.tuning.fs, v.dir)
+	return err
+}
+
 // clear unlinks all segments, unless one is of a newer edge.
 func (v *volume) clear() error {
 	fsys := v.tuning.fs

@@ -162,3 +162,42 @@ func TestDiskComesBackWithAnothers(t *testing.T) {
 		})
 	}
 }
+
+// While a directory fails, another may take its path: nothing is written there.
+func TestDiskPathOfAnother(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "cache")
+	fs := newFaultFS(rand.New(rand.NewPCG(1, 1)))
+	r := startDisk(t, configsOf(64<<20, dir), smallTuning(fs))
+	fillDisk(t, r.Disk, 0, 10, 1000)
+	waitUntil(t, "all is written", r.idle)
+	fs.inject(failing(syscall.EIO, ".seg", "write", "create"))
+	mustPut(t, r.Disk, keyOf(r.Disk, 20), 21<<32, 1000)
+	waitUntil(t, "it fails", func() bool { return r.Stats().Directories[0].SegmentsLost > 0 })
+	if err := os.Rename(dir, dir+".away"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(dir, 0o750); err != nil {
+		t.Fatal(err)
+	}
+	fs.inject(nil)
+	waitUntil(t, "it is told of", func() bool {
+		return strings.Contains(r.Stats().Directories[0].Error, "is not the directory that was opened")
+	})
+	if files, err := os.ReadDir(dir); err != nil || len(files) > 0 {
+		t.Errorf("the other directory holds %v, %v", files, err)
+	}
+	if err := os.Remove(dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(dir+".away", dir); err != nil {
+		t.Fatal(err)
+	}
+	mustComeBack(t, r)
+	for i := range 10 {
+		wantTag(t, r.Disk, keyOf(r.Disk, i), uint64(i+1)<<32)
+	}
+	mustPut(t, r.Disk, keyOf(r.Disk, 30), 31<<32, 1000)
+	wantTag(t, r.Disk, keyOf(r.Disk, 30), 31<<32)
+	r.stop(t)
+	startDisk(t, configsOf(64<<20, dir), smallTuning(osFS{})).stop(t)
+}

@@ -273,6 +273,11 @@ func (v *volume) flush(all bool) error {
 }
 
 func (v *volume) writeOut(seg *segment, b []byte, off int64) error {
+	if condition, _ := v.health.get(); condition == broken {
+		if err := v.openAgain(); err != nil {
+			return err
+		}
+	}
 	f, err := seg.forWriting()
 	if err != nil {
 		if isNoSpace(err) {

@@ -471,14 +471,29 @@ func (s *segment) ReadAt(p []byte, off int64) (int, error) {
 		return len(p), nil
 	}
 	f, err := s.opened()
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, fmt.Errorf("%w: %w", io.ErrUnexpectedEOF, err) // all of it is missing
+	}
 	if err != nil {
 		return 0, err
 	}
 	if n, err := f.ReadAt(p[:fromFile], off); n < fromFile {
 		if err == nil || err == io.EOF {
 			err = io.ErrUnexpectedEOF
+		} else {
+			s.reopen(f)
 		}
 		return n, fmt.Errorf("disk: read segment: %w", err)
 	}
 	return len(p), nil
+}
+
+// reopen lets the next reader open the file anew: a file system that was taken
+// away and mounted again never answers through what was opened before.
+func (s *segment) reopen(failed file) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.file == failed {
+		_ = s.closeLocked() // it has failed already
+	}
 }
