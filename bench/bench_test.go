@@ -57,14 +57,22 @@ func TestMedian(t *testing.T) {
 	}
 }
 
-// The page in docs is what the committed results make.
+// The page in docs and its plots are what the committed results make.
 func TestPage(t *testing.T) {
-	want, err := page("results")
-	if err != nil {
-		t.Fatal(err)
+	all, err := loadResults("results")
+	if err != nil || len(all) == 0 {
+		t.Fatal(len(all), err)
 	}
-	got, err := os.ReadFile("../docs/performance.md")
-	if err != nil || string(got) != want {
-		t.Errorf("docs/performance.md is not what bench/results make (%v): run go run ./bench -assemble", err)
+	same := func(file, want string) {
+		got, err := os.ReadFile("../docs/" + file)
+		if err != nil || string(got) != want {
+			t.Errorf("docs/%s is not what bench/results make (%v): run go run ./bench -assemble", file, err)
+		}
+	}
+	same("performance.md", page(all))
+	for _, r := range all {
+		if len(r.Bars) > 0 {
+			same(r.plotFile(), r.plot())
+		}
 	}
 }

@@ -1,10 +1,11 @@
 package main
 
-// Clients: wrk for HTTP/1.1, h2load for HTTP/2, and one of our own for HTTP/3,
-// which Debian's have not. All are closed loops of a fixed number of
+// Clients: wrk for HTTP/1.1, h2load for HTTP/2, and our own for handshakes and
+// HTTP/3, which Debian's have not. All are closed loops of a fixed number of
 // connections: what is wanted is the cost of a request, not the highest rate.
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/tls"
@@ -24,48 +25,31 @@ import (
 	"github.com/quic-go/quic-go/http3"
 )
 
-const (
-	http1Connections = 16
-	http2Connections = 16
-	http2Streams     = 20
-	http3Connections = 8
-	http3Streams     = 10
-	// distinctURLs of each size are asked for in turn.
-	distinctURLs = 16
-)
-
-// shape is a size of body.
-type shape struct {
-	name  string // as in the URL
-	bytes int64
+// loadWrk is wrk in the clear, loadWrkTLS the same over TLS.
+func loadWrk(ctx context.Context, s *stage, to *server, what *row, d time.Duration) (int64, error) {
+	return wrk(ctx, s, "http://"+to.clear, what, d)
 }
 
-func shapes() []shape {
-	return []shape{{"1kB", 1000}, {"10kB", 10_000}, {"100kB", 100_000}, {"1MB", 1_000_000}}
+func loadWrkTLS(ctx context.Context, s *stage, to *server, what *row, d time.Duration) (int64, error) {
+	return wrk(ctx, s, "https://"+to.tls, what, d)
 }
 
-func (s shape) paths() []string {
-	paths := make([]string, distinctURLs)
-	for i := range paths {
-		paths[i] = fmt.Sprintf("/video/%s.bin?n=%d", s.name, i)
+// wrk runs with a script that goes through the paths.
+func wrk(ctx context.Context, s *stage, base string, what *row, d time.Duration) (int64, error) {
+	var text strings.Builder
+	text.WriteString("local paths = {\"" + strings.Join(what.paths, `","`) + "\"}\nlocal headers = {}\n")
+	for _, field := range what.fields {
+		name, value, _ := strings.Cut(field, ": ")
+		fmt.Fprintf(&text, "headers[%q] = %q\n", name, value)
 	}
-	return paths
-}
-
-// load sends requests for about d and returns how many were answered in full.
-type load func(ctx context.Context, s *stage, to *server, what shape, d time.Duration) (int64, error)
-
-// loadHTTP1 is wrk with a script that goes through the URLs.
-func loadHTTP1(ctx context.Context, s *stage, to *server, what shape, d time.Duration) (int64, error) {
-	script := filepath.Join(s.dir, "wrk-"+what.name+".lua")
-	text := "local paths = {\"" + strings.Join(what.paths(), `","`) + "\"}\nlocal n = 0\n" +
-		"request = function() n = n % #paths + 1; return wrk.format('GET', paths[n]) end\n"
-	if err := os.WriteFile(script, []byte(text), 0o600); err != nil {
+	text.WriteString("local n = 0\nrequest = function() n = n % #paths + 1; return wrk.format('GET', paths[n], headers) end\n")
+	script := filepath.Join(s.dir, "wrk.lua")
+	if err := os.WriteFile(script, []byte(text.String()), 0o600); err != nil {
 		return 0, err
 	}
 	// wrk knows whole seconds only.
 	seconds := strconv.Itoa(max(1, int(d.Seconds()+0.5)))
-	out, err := exec.CommandContext(ctx, "wrk", "-t1", "-c", strconv.Itoa(http1Connections), "-d", seconds+"s", "-s", script, "http://"+to.clear).CombinedOutput()
+	out, err := exec.CommandContext(ctx, "wrk", "-t1", "-c", strconv.Itoa(what.connections), "-d", seconds+"s", "-s", script, base).CombinedOutput()
 	if err != nil {
 		return 0, fmt.Errorf("wrk: %w\n%s", err, out)
 	}
@@ -86,35 +70,38 @@ func parseWrk(out string) (int64, error) {
 
 // loadHTTP2 is h2load over TLS. It stops by count exactly and by time roughly,
 // so the count comes from the rate seen in prepareHTTP2.
-func loadHTTP2(ctx context.Context, s *stage, to *server, what shape, d time.Duration) (int64, error) {
-	return h2load(ctx, to, what, max(http2Probe, int64(s.http2Rate[to.name+what.name]*d.Seconds())))
+func loadHTTP2(ctx context.Context, s *stage, to *server, what *row, d time.Duration) (int64, error) {
+	return h2load(ctx, to, what, max(what.probe(), int64(s.http2Rate[to.name+what.name]*d.Seconds())))
 }
 
-// http2Probe is enough requests to see a rate and to open every connection.
-const http2Probe = http2Connections * http2Streams * 2
+// probe is enough requests to see a rate and to open every connection.
+func (r *row) probe() int64 { return int64(r.connections * r.streams * 2) }
 
 // prepareHTTP2 fills the cache over TLS (the scheme is part of the key) and
 // learns the rate.
-func prepareHTTP2(ctx context.Context, s *stage, to *server, what shape) error {
+func prepareHTTP2(ctx context.Context, s *stage, to *server, what *row) error {
+	if err := prepareTLS(ctx, s, to, what); err != nil {
+		return err
+	}
 	for range 3 {
 		started := time.Now()
-		if _, err := h2load(ctx, to, what, http2Probe); err != nil {
+		if _, err := h2load(ctx, to, what, what.probe()); err != nil {
 			return err
 		}
-		s.http2Rate[to.name+what.name] = http2Probe / time.Since(started).Seconds()
+		s.http2Rate[to.name+what.name] = float64(what.probe()) / time.Since(started).Seconds()
 	}
 	return nil
 }
 
 // prepareHTTP3 fills the cache over HTTP/3.
-func prepareHTTP3(ctx context.Context, s *stage, to *server, what shape) error {
+func prepareHTTP3(ctx context.Context, s *stage, to *server, what *row) error {
 	_, err := loadHTTP3(ctx, s, to, what, 200*time.Millisecond)
 	return err
 }
 
-func h2load(ctx context.Context, to *server, what shape, n int64) (int64, error) {
-	args := []string{"-n", strconv.FormatInt(n, 10), "-c", strconv.Itoa(http2Connections), "-m", strconv.Itoa(http2Streams), "-t1"}
-	for _, path := range what.paths() {
+func h2load(ctx context.Context, to *server, what *row, n int64) (int64, error) {
+	args := []string{"-n", strconv.FormatInt(n, 10), "-c", strconv.Itoa(what.connections), "-m", strconv.Itoa(what.streams), "-t1"}
+	for _, path := range what.paths {
 		args = append(args, "https://"+to.tls+path)
 	}
 	out, err := exec.CommandContext(ctx, "h2load", args...).CombinedOutput()
@@ -145,30 +132,42 @@ func firstNumber(program string, pattern *regexp.Regexp, out string) (int64, err
 }
 
 // loadHTTP3 keeps a number of streams busy on each of a number of connections.
-func loadHTTP3(ctx context.Context, _ *stage, to *server, what shape, d time.Duration) (int64, error) {
+func loadHTTP3(ctx context.Context, _ *stage, to *server, what *row, d time.Duration) (int64, error) {
 	stop := time.Now().Add(d)
-	var wg sync.WaitGroup
-	results := make(chan error, http3Connections*http3Streams)
-	var mu sync.Mutex
-	var total int64
-	for range http3Connections {
+	var loops loops
+	for range what.connections {
 		transport := newHTTP3()
 		defer transport.Close()
-		for stream := range http3Streams {
-			wg.Go(func() {
-				n, err := loopHTTP3(ctx, transport, to, what, stream, stop)
-				if err != nil {
-					results <- err
-				}
-				mu.Lock()
-				defer mu.Unlock()
-				total += n
-			})
+		for stream := range what.streams {
+			loops.run(func() (int64, error) { return loopHTTP3(ctx, transport, to, what, stream, stop) })
 		}
 	}
-	wg.Wait()
-	close(results)
-	return total, <-results
+	return loops.wait()
+}
+
+// loops adds up what several closed loops have done.
+type loops struct {
+	running sync.WaitGroup
+	mu      sync.Mutex
+	total   int64
+	err     error // the first
+}
+
+func (l *loops) run(loop func() (int64, error)) {
+	l.running.Go(func() {
+		n, err := loop()
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.total += n
+		if l.err == nil {
+			l.err = err
+		}
+	})
+}
+
+func (l *loops) wait() (int64, error) {
+	l.running.Wait()
+	return l.total, l.err
 }
 
 func newHTTP3() *http3.Transport {
@@ -176,11 +175,10 @@ func newHTTP3() *http3.Transport {
 	return &http3.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableCompression: true}
 }
 
-func loopHTTP3(ctx context.Context, transport *http3.Transport, to *server, what shape, first int, stop time.Time) (n int64, err error) {
-	paths := what.paths()
+func loopHTTP3(ctx context.Context, transport *http3.Transport, to *server, what *row, first int, stop time.Time) (n int64, err error) {
 	buf := make([]byte, 64<<10)
 	for i := first; time.Now().Before(stop); i++ {
-		size, err := fetchHTTP3(ctx, transport, "https://"+to.udp+paths[i%len(paths)], buf)
+		size, err := fetchHTTP3(ctx, transport, "https://"+to.udp+what.paths[i%len(what.paths)], buf)
 		if err == nil && size != what.bytes {
 			err = fmt.Errorf("%d bytes instead of %d", size, what.bytes)
 		}
@@ -190,6 +188,53 @@ func loopHTTP3(ctx context.Context, transport *http3.Transport, to *server, what
 		n++
 	}
 	return n, nil
+}
+
+// loadHandshakes asks once on each connection.
+func loadHandshakes(ctx context.Context, s *stage, to *server, what *row, d time.Duration) (int64, error) {
+	stop := time.Now().Add(d)
+	var loops loops
+	for range what.connections {
+		loops.run(func() (n int64, err error) {
+			config := &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"http/1.1"}}
+			if what.resume {
+				config.ClientSessionCache = tls.NewLRUClientSessionCache(4)
+			}
+			for time.Now().Before(stop) {
+				if err := askOnce(ctx, to, config, what, what.resume && n > 0); err != nil {
+					return n, err
+				}
+				n++
+			}
+			return n, nil
+		})
+	}
+	return loops.wait()
+}
+
+// askOnce connects, asks, reads the answer to its end and leaves.
+func askOnce(ctx context.Context, to *server, config *tls.Config, what *row, resumed bool) error {
+	dialer := tls.Dialer{Config: config}
+	conn, err := dialer.DialContext(ctx, "tcp", to.tls)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if state := conn.(*tls.Conn).ConnectionState(); state.DidResume != resumed {
+		return fmt.Errorf("%s: a resumed handshake is %v, not %v", to.name, state.DidResume, resumed)
+	}
+	if _, err := fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n", what.paths[0], to.tls); err != nil {
+		return err
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if n, err := io.Copy(io.Discard, resp.Body); err != nil || n != what.bytes {
+		return fmt.Errorf("%s: %d bytes instead of %d: %w", to.name, n, what.bytes, err)
+	}
+	return nil
 }
 
 func fetchHTTP3(ctx context.Context, transport *http3.Transport, url string, buf []byte) (int64, error) {
@@ -217,24 +262,44 @@ func tryHTTP3(ctx context.Context, url string) error {
 	return err
 }
 
-// prepareHTTP1 asks a server for every URL until it has them all, and checks
-// that the bodies are the same as the origin's, so that what is measured is a
+// prepareClear and prepareTLS ask a server for every URL until it has them all, and
+// check that the bodies are the same as the origin's, so that what is measured is a
 // hit and right.
-func prepareHTTP1(ctx context.Context, s *stage, to *server, what shape) error {
-	for _, path := range what.paths() {
+func prepareClear(ctx context.Context, s *stage, to *server, what *row) error {
+	return fill(ctx, s, to, "http://"+to.clear, what, 4)
+}
+
+func prepareTLS(ctx context.Context, s *stage, to *server, what *row) error {
+	return fill(ctx, s, to, "https://"+to.tls, what, 4)
+}
+
+// prepareDisk asks three times for each, so that the disk tier takes it.
+func prepareDisk(ctx context.Context, s *stage, to *server, what *row) error {
+	return fill(ctx, s, to, "http://"+to.clear, what, 3)
+}
+
+func prepareNothing(context.Context, *stage, *server, *row) error { return nil }
+
+func fill(ctx context.Context, s *stage, to *server, base string, what *row, times int) error {
+	seen := map[string]bool{}
+	for _, path := range what.paths {
+		if seen[path] {
+			continue
+		}
+		seen[path] = true
 		want, _, err := body(ctx, s.originURL+path)
 		if err != nil {
 			return err
 		}
-		for range 4 {
-			got, status, err := body(ctx, "http://"+to.clear+path)
+		for n := range times {
+			got, status, err := body(ctx, base+path)
 			if err != nil {
 				return err
 			}
-			if !bytes.Equal(got, want) {
+			if !bytes.Equal(got, want) && to != s.goStd {
 				return fmt.Errorf("%s: %s: not the origin's bytes", to.name, path)
 			}
-			if strings.Contains(strings.ToLower(status), "hit") {
+			if n > 1 && strings.Contains(strings.ToLower(status), "hit") {
 				break
 			}
 		}
@@ -242,12 +307,15 @@ func prepareHTTP1(ctx context.Context, s *stage, to *server, what shape) error {
 	return nil
 }
 
+// client trusts anybody: the certificate was made for this run.
+var client = &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableCompression: true}}
+
 func body(ctx context.Context, url string) (text []byte, cacheStatus string, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return nil, "", err
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := client.Do(req)
 	if err != nil {
 		return nil, "", err
 	}

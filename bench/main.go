@@ -29,7 +29,8 @@ type settings struct {
 	topics       string        // which to run, separated by commas; "" is all
 	short        bool
 	assemble     bool
-	reference    string // serve HTTP/3 here instead of measuring; see reference.go
+	reference    string // serve here instead of measuring; see reference.go
+	behind       string
 	tlsDir       string
 }
 
@@ -44,7 +45,8 @@ func main() {
 	flag.StringVar(&s.topics, "topics", "", "only these, such as http1,http3")
 	flag.BoolVar(&s.short, "short", false, "2 rounds of half a second, nothing written")
 	flag.BoolVar(&s.assemble, "assemble", false, "make the page of the results and do nothing else")
-	flag.StringVar(&s.reference, "reference", "", "serve HTTP/3 at this `address` with quic-go's own server (used by the measurement)")
+	flag.StringVar(&s.reference, "reference", "", "serve with Go's own servers at these two `addresses` (used by the measurement)")
+	flag.StringVar(&s.behind, "behind", "", "origin `URL` for -reference")
 	flag.StringVar(&s.tlsDir, "tls", "", "`directory` of the certificate for -reference")
 	flag.Parse()
 	if s.short {
@@ -62,11 +64,11 @@ func main() {
 func run(ctx context.Context, s settings) error {
 	switch {
 	case s.assemble:
-		return assembleDocs(s.results, s.docs)
+		return assemble(s.results, s.docs)
 	case s.reference != "":
-		return serveReference(ctx, s.reference, s.tlsDir)
+		return serveReference(ctx, s.reference, s.tlsDir, s.behind)
 	}
-	ctx, cancel := context.WithTimeout(ctx, 15*time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 40*time.Minute)
 	defer cancel()
 	stage, err := newStage(ctx, s)
 	if err != nil {

@@ -10,34 +10,31 @@ import (
 	"time"
 )
 
-// topic is what one results file is about: the edge beside one other, under one
-// kind of load.
+// topic is what one results file is about: the edge beside others, under one
+// kind of load, in several rows.
 type topic struct {
 	name, title, text string
-	prepare           func(ctx context.Context, s *stage, to *server, what shape) error
+	sides             []*server // the edge first; ratios are to the second
+	rows              []row
+	prepare           func(ctx context.Context, s *stage, to *server, r *row) error
 	load              load
-	other             *server
+	// instead measures what is not CPU for each request.
+	instead func(ctx context.Context, s *stage, t *topic) (*result, error)
 }
 
-func topics(s *stage) []topic {
-	return []topic{
-		{
-			"http1", "HTTP/1.1 in the clear, hits in memory",
-			fmt.Sprintf("wrk, %d connections.", http1Connections),
-			prepareHTTP1, loadHTTP1, s.nginx,
-		},
-		{
-			"http2", "HTTP/2 over TLS 1.3, hits in memory",
-			fmt.Sprintf("h2load, %d connections of %d streams.", http2Connections, http2Streams),
-			prepareHTTP2, loadHTTP2, s.nginx,
-		},
-		{
-			"http3", "HTTP/3, hits in memory",
-			fmt.Sprintf("A closed loop over quic-go, %d connections of %d streams. Debian's nginx has no HTTP/3; the other side is quic-go's own http3.Server with the bodies in memory.", http3Connections, http3Streams),
-			prepareHTTP3, loadHTTP3, s.quicGo,
-		},
-	}
+// row is one line of a table: which requests, over how many connections.
+type row struct {
+	name        string
+	paths       []string // asked for in turn
+	fields      []string // of the requests, "Name: value"
+	bytes       int64    // of each body; 0: not checked
+	connections int
+	streams     int // on each connection, over HTTP/2 and HTTP/3
+	resume      bool
 }
+
+// load sends requests for about d and returns how many were answered in full.
+type load func(ctx context.Context, s *stage, to *server, r *row, d time.Duration) (int64, error)
 
 // sample is one round of one side.
 type sample struct {
@@ -45,52 +42,79 @@ type sample struct {
 	Rate         float64 `json:"requests_per_second"`
 }
 
-// measure lets the sides take turns over all shapes.
-func (s *stage) measure(ctx context.Context, t topic) (*result, error) {
-	r := &result{
+// newResult returns the head of a result.
+func (s *stage) newResult(t *topic) *result {
+	return &result{
 		Topic: t.name, Title: t.title,
-		Text:    fmt.Sprintf("%s %d distinct URLs of each size. Server CPU (user and system) in µs a request, median of %d rounds of %v in turns; ratio below 1: the edge costs less.", t.text, distinctURLs, s.rounds, s.duration),
 		Date:    time.Now().UTC().Format(time.DateOnly),
 		Command: fmt.Sprintf("go run ./bench -topics %s -rounds %d -duration %v", t.name, s.rounds, s.duration),
-		Machine: machine(), Versions: s.versions,
-		Columns: []string{"body", "edge", t.other.name, "ratio", "edge, requests/s", t.other.name + ", requests/s"},
-		Samples: map[string][]sample{},
+		Machine: machine(), Versions: s.versions, Samples: map[string][]sample{},
 	}
-	sides := []*server{s.edgeNode, t.other}
-	for _, what := range shapes() {
-		for _, side := range sides {
-			if err := t.prepare(ctx, s, side, what); err != nil {
-				return nil, err
-			}
+}
+
+// measure lets the sides take turns over all rows.
+func (s *stage) measure(ctx context.Context, t *topic) (*result, error) {
+	if t.instead != nil {
+		return t.instead(ctx, s, t)
+	}
+	r := s.newResult(t)
+	r.Text = fmt.Sprintf("%s Server CPU (user and system) in µs a request, median of %d rounds of %v in turns; ratio below 1: the edge costs less.", t.text, s.rounds, s.duration)
+	r.Columns = []string{""}
+	for _, side := range t.sides {
+		r.Columns = append(r.Columns, side.name)
+	}
+	for _, other := range t.sides[1:] {
+		r.Columns = append(r.Columns, "ratio to "+other.name)
+	}
+	r.Columns = append(r.Columns, "edge, requests/s")
+	for i := range t.rows {
+		if err := s.measureRow(ctx, t, &t.rows[i], r); err != nil {
+			return nil, fmt.Errorf("%s: %w", t.rows[i].name, err)
 		}
-		row := []string{what.name}
-		var cost, rate []float64
-		for round := range s.rounds {
-			if round%2 == 1 { // neither side always goes first
-				slices.Reverse(sides)
-			}
-			for _, side := range sides {
-				got, err := s.sample(ctx, t, side, what)
-				if err != nil {
-					return nil, err
-				}
-				key := what.name + " " + side.name
-				r.Samples[key] = append(r.Samples[key], got)
-			}
-		}
-		for _, side := range []*server{s.edgeNode, t.other} {
-			us, rps := medians(r.Samples[what.name+" "+side.name])
-			cost, rate = append(cost, us), append(rate, rps)
-		}
-		row = append(row, fmt.Sprintf("%.1f", cost[0]), fmt.Sprintf("%.1f", cost[1]), fmt.Sprintf("%.2f", cost[0]/cost[1]),
-			fmt.Sprintf("%.0f", rate[0]), fmt.Sprintf("%.0f", rate[1]))
-		r.Rows = append(r.Rows, row)
-		fmt.Println(t.name, strings.Join(row, "  "))
 	}
 	return r, nil
 }
 
-func (s *stage) sample(ctx context.Context, t topic, side *server, what shape) (sample, error) {
+func (s *stage) measureRow(ctx context.Context, t *topic, what *row, r *result) error {
+	for _, side := range t.sides {
+		if err := t.prepare(ctx, s, side, what); err != nil {
+			return err
+		}
+	}
+	sides := slices.Clone(t.sides)
+	for round := range s.rounds {
+		if round%2 == 1 { // no side always goes first
+			slices.Reverse(sides)
+		}
+		for _, side := range sides {
+			got, err := s.sample(ctx, t, side, what)
+			if err != nil {
+				return err
+			}
+			key := what.name + " " + side.name
+			r.Samples[key] = append(r.Samples[key], got)
+		}
+	}
+	line := []string{what.name}
+	var cost []float64
+	var rate float64
+	for i, side := range t.sides {
+		us, rps := medians(r.Samples[what.name+" "+side.name])
+		if cost = append(cost, us); i == 0 {
+			rate = rps
+		}
+		line = append(line, fmt.Sprintf("%.1f", us))
+	}
+	for _, other := range cost[1:] {
+		line = append(line, fmt.Sprintf("%.2f", cost[0]/other))
+	}
+	r.Rows = append(r.Rows, append(line, fmt.Sprintf("%.0f", rate)))
+	r.Bars = append(r.Bars, bars{what.name, cost})
+	fmt.Println(t.name, strings.Join(r.Rows[len(r.Rows)-1], "  "))
+	return nil
+}
+
+func (s *stage) sample(ctx context.Context, t *topic, side *server, what *row) (sample, error) {
 	before, err := side.cpu()
 	if err != nil {
 		return sample{}, err

@@ -95,28 +95,34 @@ const ticksPerSecond = 100
 
 // cpu returns the time that the process and its children have used, user and
 // system.
-func (p *process) cpu() (time.Duration, error) {
-	pid := p.cmd.Process.Pid
-	total, err := cpuOf(pid)
-	if err != nil {
-		return 0, err
-	}
-	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
-	if err != nil {
-		return 0, err
-	}
-	for _, child := range strings.Fields(string(children)) {
-		id, err := strconv.Atoi(child)
-		if err != nil {
-			return 0, err
-		}
-		used, err := cpuOf(id)
+func (p *process) cpu() (total time.Duration, err error) {
+	pids, err := p.pids()
+	for _, pid := range pids {
+		used, err := cpuOf(pid)
 		if err != nil {
 			return 0, err
 		}
 		total += used
 	}
-	return total, nil
+	return total, err
+}
+
+// pids returns the process and its children.
+func (p *process) pids() ([]int, error) {
+	pid := p.cmd.Process.Pid
+	pids := []int{pid}
+	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
+	if err != nil {
+		return nil, err
+	}
+	for _, child := range strings.Fields(string(children)) {
+		id, err := strconv.Atoi(child)
+		if err != nil {
+			return nil, err
+		}
+		pids = append(pids, id)
+	}
+	return pids, nil
 }
 
 func cpuOf(pid int) (time.Duration, error) {

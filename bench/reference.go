@@ -1,7 +1,7 @@
 package main
 
-// What HTTP/3 is compared with: quic-go's own server answering the same bodies
-// out of memory, because Debian's nginx has no HTTP/3.
+// What the standard library and quic-go do by themselves: the same bodies out of
+// memory over net/http and http3.Server, and httputil.ReverseProxy for the rest.
 
 import (
 	"context"
@@ -9,50 +9,87 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/httputil"
+	"net/url"
 	"path/filepath"
 	"strconv"
 	"strings"
 
 	"github.com/quic-go/quic-go/http3"
+	"golang.org/x/sync/errgroup"
 
 	"edgecdn/internal/unit"
 )
 
 const referenceBodyMax = 16 * unit.MiB
 
-// serveReference answers /video/SIZE.bin until ctx is done.
-func serveReference(ctx context.Context, address, dir string) error {
+// serveReference answers /video/SIZE.bin, and asks behind for everything else,
+// until ctx is done. addresses are that in the clear and that for TLS and QUIC.
+func serveReference(ctx context.Context, addresses, dir, behind string) error {
+	clear, secure, _ := strings.Cut(addresses, ",")
 	cert, err := tls.LoadX509KeyPair(filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem"))
 	if err != nil {
 		return err
 	}
-	body := make([]byte, referenceBodyMax)
-	server := &http3.Server{
-		TLSConfig: http3.ConfigureTLSConfig(&tls.Config{Certificates: []tls.Certificate{cert}}),
-		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			text := strings.TrimSuffix(strings.TrimPrefix(r.URL.Path, "/video/"), ".bin")
-			var size unit.Bytes
-			if err := size.UnmarshalText([]byte(text)); err != nil || size > referenceBodyMax {
-				http.Error(w, fmt.Sprintf("no such body: %q", r.URL.Path), http.StatusNotFound)
-				return
-			}
-			h := w.Header()
-			h.Set("Content-Type", "application/octet-stream")
-			h.Set("Content-Length", strconv.FormatInt(int64(size), 10))
-			h.Set("Cache-Control", "public, max-age=3600")
-			h.Set("Etag", `"pattern"`)
-			h.Set("Age", "1")
-			w.Write(body[:size])
-		}),
+	origin, err := url.Parse(behind)
+	if err != nil {
+		return err
 	}
-	packets, err := net.ListenPacket("udp", address)
+	handler := referenceHandler(origin)
+	config := &tls.Config{Certificates: []tls.Certificate{cert}}
+	plain, safe := &http.Server{Handler: handler}, &http.Server{Handler: handler, TLSConfig: config}
+	quick := &http3.Server{Handler: handler, TLSConfig: http3.ConfigureTLSConfig(config)}
+	packets, err := net.ListenPacket("udp", secure)
 	if err != nil {
 		return err
 	}
 	defer packets.Close()
-	defer context.AfterFunc(ctx, func() { server.Close() })()
-	if err := server.Serve(packets); err != nil && ctx.Err() == nil {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return serveOn(clear, plain.Serve) })
+	group.Go(func() error {
+		return serveOn(secure, func(ln net.Listener) error { return safe.ServeTLS(ln, "", "") })
+	})
+	group.Go(func() error { return quick.Serve(packets) })
+	group.Go(func() error {
+		<-ctx.Done()
+		plain.Close()
+		safe.Close()
+		return quick.Close()
+	})
+	return group.Wait()
+}
+
+func serveOn(address string, serve func(net.Listener) error) error {
+	ln, err := net.Listen("tcp", address)
+	if err != nil {
 		return err
 	}
-	return nil
+	return serve(ln)
+}
+
+func referenceHandler(origin *url.URL) http.Handler {
+	body := make([]byte, referenceBodyMax)
+	proxy := &httputil.ReverseProxy{
+		Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(origin) },
+		Transport: &http.Transport{MaxIdleConnsPerHost: 64},
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		text, ok := strings.CutPrefix(r.URL.Path, "/video/")
+		if !ok {
+			proxy.ServeHTTP(w, r)
+			return
+		}
+		var size unit.Bytes
+		if err := size.UnmarshalText([]byte(strings.TrimSuffix(text, ".bin"))); err != nil || size > referenceBodyMax {
+			http.Error(w, fmt.Sprintf("no such body: %q", r.URL.Path), http.StatusNotFound)
+			return
+		}
+		h := w.Header()
+		h.Set("Content-Type", "application/octet-stream")
+		h.Set("Content-Length", strconv.FormatInt(int64(size), 10))
+		h.Set("Cache-Control", "public, max-age=3600")
+		h.Set("Etag", `"pattern"`)
+		h.Set("Age", "1")
+		w.Write(body[:size])
+	})
 }

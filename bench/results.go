@@ -21,6 +21,7 @@ type result struct {
 	Versions map[string]string   `json:"versions"`
 	Columns  []string            `json:"columns"`
 	Rows     [][]string          `json:"rows"`
+	Bars     []bars              `json:"bars,omitempty"` // to be drawn, in the order of Columns
 	Samples  map[string][]sample `json:"samples,omitempty"`
 }
 
@@ -39,6 +40,9 @@ func (r *result) write(file string) error {
 func (r *result) markdown() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "## %s\n\n%s\n\n", r.Title, r.Text)
+	if len(r.Bars) > 0 {
+		fmt.Fprintf(&b, "![%s](%s)\n\n", r.Title, r.plotFile())
+	}
 	fmt.Fprintf(&b, "| %s |\n|%s\n", strings.Join(r.Columns, " | "), strings.Repeat("---|", len(r.Columns)))
 	for _, row := range r.Rows {
 		fmt.Fprintf(&b, "| %s |\n", strings.Join(row, " | "))
@@ -60,32 +64,49 @@ spends on a request, and its ratio to another's, hold from run to run; rates do
 not, because clients and servers share the machine.
 `
 
-// page assembles the page of all results in a directory, in the order of their
-// file names.
-func page(dir string) (string, error) {
+// loadResults reads all results in a directory, in the order of their file names.
+func loadResults(dir string) ([]*result, error) {
 	files, err := filepath.Glob(filepath.Join(dir, "*.json"))
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	text := pageHead
+	var all []*result
 	for _, file := range files {
 		raw, err := os.ReadFile(file)
 		if err != nil {
-			return "", err
+			return nil, err
 		}
-		var r result
-		if err := json.Unmarshal(raw, &r); err != nil {
-			return "", fmt.Errorf("%s: %w", file, err)
+		r := new(result)
+		if err := json.Unmarshal(raw, r); err != nil {
+			return nil, fmt.Errorf("%s: %w", file, err)
 		}
-		text += "\n" + r.markdown()
+		all = append(all, r)
 	}
-	return text, nil
+	return all, nil
 }
 
-func assembleDocs(results, file string) error {
-	text, err := page(results)
+// page is what people read of the results.
+func page(all []*result) string {
+	text := pageHead
+	for _, r := range all {
+		text += "\n" + r.markdown()
+	}
+	return text
+}
+
+// assemble writes the page and the plots beside it.
+func assemble(results, file string) error {
+	all, err := loadResults(results)
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(file, []byte(text), 0o644)
+	for _, r := range all {
+		if len(r.Bars) == 0 {
+			continue
+		}
+		if err := os.WriteFile(filepath.Join(filepath.Dir(file), r.plotFile()), []byte(r.plot()), 0o644); err != nil {
+			return err
+		}
+	}
+	return os.WriteFile(file, []byte(page(all)), 0o644)
 }

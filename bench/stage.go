@@ -34,7 +34,8 @@ type stage struct {
 	processes []*process
 	edgeNode  *server
 	nginx     *server
-	quicGo    *server
+	edgeDisk  *server // with little memory
+	goStd     *server
 	versions  map[string]string
 	http2Rate map[string]float64 // requests a second, by server and size
 }
@@ -57,7 +58,7 @@ func newStage(ctx context.Context, set settings) (_ *stage, err error) {
 	if err := makeCertificate(dir); err != nil {
 		return nil, err
 	}
-	for _, step := range []func(context.Context) error{s.startOrigin, s.startEdge, s.startNginx, s.startReference} {
+	for _, step := range []func(context.Context) error{s.startOrigin, s.startEdge, s.startEdgeDisk, s.startNginx, s.startReference} {
 		if err := step(ctx); err != nil {
 			return nil, err
 		}
@@ -92,20 +93,50 @@ func (s *stage) startOrigin(ctx context.Context) error {
 	return err
 }
 
-func (s *stage) startEdge(ctx context.Context) error {
+func (s *stage) startEdge(ctx context.Context) (err error) {
+	s.edgeNode, err = s.startEdgeNode(ctx, "edge", "")
+	return err
+}
+
+func (s *stage) startEdgeDisk(ctx context.Context) (err error) {
+	s.edgeDisk, err = s.startEdgeNode(ctx, "edge-disk", "store: {memory: {bytes: 16MiB}, disk: [{path: "+filepath.Join(s.dir, "edge-disk-tier")+", bytes: 2GiB}]}\n")
+	s.edgeDisk.name = "edge"
+	return err
+}
+
+// startEdgeNode runs an edge as an operator would: with certificates of the same
+// kind as nginx has and an access log to a file.
+func (s *stage) startEdgeNode(ctx context.Context, name, more string) (*server, error) {
 	var addresses [3]string
 	for i := range addresses {
 		var err error
 		if addresses[i], err = freeAddress(); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	clear, tls, admin := addresses[0], addresses[1], addresses[2]
-	p, err := s.run(ctx, "edge", answers("http://"+admin+"/readyz"), s.edge, "serve", "--origin", s.originURL,
-		"--http", clear, "--https", tls, "--admin", admin, "--data", filepath.Join(s.dir, "data"))
-	s.edgeNode = &server{p, "edge", clear, tls, tls}
-	return err
+	config := strings.NewReplacer("{dir}", s.dir, "{name}", name, "{clear}", clear, "{tls}", tls, "{admin}", admin, "{origin}", s.originURL).Replace(edgeConfig)
+	file := filepath.Join(s.dir, name+".yaml")
+	if err := os.WriteFile(file, []byte(config+more), 0o600); err != nil {
+		return nil, err
+	}
+	p, err := s.run(ctx, name, answers("http://"+admin+"/readyz"), s.edge, "serve", "--config", file)
+	return &server{p, name, clear, tls, tls}, err
 }
+
+const edgeConfig = `data: {dir}/{name}
+server:
+  http: ["{clear}"]
+  https: ["{tls}"]
+  tls: {certificates: [{cert: {dir}/cert.pem, key: {dir}/key.pem}]}
+  access_log: {format: combined, path: {dir}/{name}-access.log}
+admin: {listen: "{admin}"}
+origins:
+  bench: {url: "{origin}"}
+hosts:
+  - names: ["*"]
+    origin: bench
+`
 
 func (s *stage) startNginx(ctx context.Context) error {
 	program, err := exec.LookPath("nginx")
@@ -146,7 +177,7 @@ worker_processes 1;
 daemon off;
 pid {dir}/nginx.pid;
 error_log {dir}/nginx-error.log error;
-events { worker_connections 4096; }
+events { worker_connections 16384; }
 http {
 	access_log {dir}/nginx-access.log combined buffer=64k flush=1s;
 	sendfile on;
@@ -181,7 +212,11 @@ http {
 `
 
 func (s *stage) startReference(ctx context.Context) error {
-	address, err := freeAddress()
+	clear, err := freeAddress()
+	if err != nil {
+		return err
+	}
+	secure, err := freeAddress()
 	if err != nil {
 		return err
 	}
@@ -189,9 +224,9 @@ func (s *stage) startReference(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p, err := s.run(ctx, "reference", func() error { return tryHTTP3(ctx, "https://"+address+"/video/1kB.bin") },
-		program, "-reference", address, "-tls", s.dir)
-	s.quicGo = &server{p, "quic-go http3.Server", "", "", address}
+	p, err := s.run(ctx, "reference", func() error { return tryHTTP3(ctx, "https://"+secure+"/video/1kB.bin") },
+		program, "-reference", clear+","+secure, "-tls", s.dir, "-behind", s.originURL)
+	s.goStd = &server{p, "Go's own", clear, secure, secure}
 	return err
 }
 

@@ -1,0 +1,127 @@
+package main
+
+// What is measured: the shapes of requests, and who is asked.
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+)
+
+// distinctURLs of each size are asked for in turn.
+const distinctURLs = 16
+
+// size is a size of body.
+type size struct {
+	name  string // as in the URL
+	bytes int64
+}
+
+var sizes = []size{{"1kB", 1000}, {"10kB", 10_000}, {"100kB", 100_000}, {"1MB", 1_000_000}}
+
+func (s size) paths(n int) []string {
+	paths := make([]string, n)
+	for i := range paths {
+		paths[i] = fmt.Sprintf("/video/%s.bin?n=%d", s.name, i)
+	}
+	return paths
+}
+
+// bySize makes a row for each size.
+func bySize(connections, streams int) []row {
+	var rows []row
+	for _, s := range sizes {
+		rows = append(rows, row{name: s.name, paths: s.paths(distinctURLs), bytes: s.bytes, connections: connections, streams: streams})
+	}
+	return rows
+}
+
+func topics(s *stage) []*topic {
+	all := []*server{s.edgeNode, s.nginx, s.goStd}
+	kilo, hundred := sizes[0], sizes[2]
+	return []*topic{
+		{
+			name: "http1", title: "HTTP/1.1 in the clear, hits in memory", text: "wrk, 32 connections, 16 URLs of each size. " + goStdText,
+			sides: all, rows: bySize(32, 0), prepare: prepareClear, load: loadWrk,
+		},
+		{
+			name: "http1-tls", title: "HTTP/1.1 over TLS 1.3, hits in memory", text: "wrk, 32 connections, 16 URLs of each size. " + goStdText,
+			sides: all, rows: bySize(32, 0), prepare: prepareTLS, load: loadWrkTLS,
+		},
+		{
+			name: "http2", title: "HTTP/2 over TLS 1.3, hits in memory", text: "h2load, 16 connections of 20 streams, 16 URLs of each size. " + goStdText,
+			sides: all, rows: bySize(16, 20), prepare: prepareHTTP2, load: loadHTTP2,
+		},
+		{
+			name: "http3", title: "HTTP/3, hits in memory",
+			text:  "A closed loop over quic-go, 8 connections of 10 streams, 16 URLs of each size. Debian's nginx has no HTTP/3; the other side is quic-go's own http3.Server with the bodies in memory.",
+			sides: []*server{s.edgeNode, s.goStd}, rows: bySize(8, 10), prepare: prepareHTTP3, load: loadHTTP3,
+		},
+		{
+			name: "other", title: "Other requests over HTTP/1.1 in the clear", text: "wrk, 32 connections unless said.",
+			sides: []*server{s.edgeNode, s.nginx}, prepare: prepareClear, load: loadWrk,
+			rows: []row{
+				{name: "304 by If-None-Match, 1kB", paths: kilo.paths(distinctURLs), fields: []string{`If-None-Match: *`}, connections: 32},
+				{name: "1 kB range of 1MB", paths: sizes[3].paths(distinctURLs), fields: []string{"Range: bytes=500000-500999"}, connections: 32},
+				{name: "1kB, 1,000 connections", paths: kilo.paths(distinctURLs), bytes: 1000, connections: 1000},
+				{name: "Zipf mix, 1kB to 1MB", paths: zipfMix(), connections: 32},
+			},
+		},
+		{
+			name: "pass", title: "Pass-through over HTTP/1.1 in the clear", text: "wrk, 32 connections; the answers say no-store, so that each request goes to the origin. The Go side is httputil.ReverseProxy.",
+			sides: all, prepare: prepareNothing, load: loadWrk,
+			rows: []row{
+				{name: "1kB", paths: []string{"/_origin/respond?size=1000&header=Cache-Control:no-store"}, connections: 32},
+				{name: "100kB", paths: []string{"/_origin/respond?size=100000&header=Cache-Control:no-store"}, connections: 32},
+			},
+		},
+		{
+			name: "disk", title: "Hits on disk, page cache warm", text: fmt.Sprintf("wrk, 32 connections, %d URLs in turn; the edge has 16 MiB of memory for them.", diskURLs),
+			sides: []*server{s.edgeDisk, s.nginx}, prepare: prepareDisk, load: loadWrk,
+			rows: []row{
+				{name: "100kB", paths: hundred.paths(diskURLs), bytes: hundred.bytes, connections: 32},
+			},
+		},
+		{
+			name: "handshakes", title: "New connections with TLS 1.3, one request of 1kB each", text: "A Go client, 8 at a time, certificates of ECDSA P-256.",
+			sides: all, prepare: prepareTLS, load: loadHandshakes,
+			rows: []row{
+				{name: "full handshake", paths: kilo.paths(1), bytes: 1000, connections: 8},
+				{name: "resumed", paths: kilo.paths(1), bytes: 1000, connections: 8, resume: true},
+			},
+		},
+		{
+			name: "idle", title: "Idle connections", sides: all, instead: measureIdle,
+		},
+	}
+}
+
+const (
+	goStdText = "The third side is Go's own server with the bodies in memory."
+	// diskURLs of 100 kB are many times the memory that the edge has then.
+	diskURLs = 1500
+	// Of the mix: objects, and requests drawn from them.
+	mixURLs, mixDraws = 3000, 20_000
+)
+
+// zipfMix draws requests for objects of log-normal sizes with a median of 12 kB, the
+// n-th most wanted asked for in proportion to 1/n^0.9. The same each time.
+func zipfMix() []string {
+	random := rand.New(rand.NewPCG(1, 2))
+	paths := make([]string, mixURLs)
+	weights := make([]float64, mixURLs)
+	sum := 0.0
+	for i := range paths {
+		n := min(max(int64(12_000*math.Exp(1.4*random.NormFloat64())), 1000), 1_000_000)
+		paths[i] = fmt.Sprintf("/video/%d.bin?m=%d", n, i)
+		sum += math.Pow(float64(i+1), -0.9)
+		weights[i] = sum
+	}
+	draws := make([]string, mixDraws)
+	for i := range draws {
+		at, _ := slices.BinarySearch(weights, random.Float64()*sum)
+		draws[i] = paths[min(at, mixURLs-1)]
+	}
+	return draws
+}
