@@ -29,7 +29,10 @@ const (
 	gzipLevel     = 6
 )
 
-var errNoGain = errors.New("cache: the coded body is hardly smaller")
+var (
+	errNoGain = errors.New("cache: the coded body is hardly smaller")
+	errGone   = errors.New("cache: the response has been replaced or forgotten")
+)
 
 // encoding is a coded body to be made: of the response with this salt under key.
 type encoding struct {
@@ -105,11 +108,15 @@ func (c *Cache) makeCoded(e encoding, made *encoders) error {
 		there.Close()
 		return nil
 	}
-	// Order, instants and what a purge can name are the response's own.
+	// Order, instants and what a purge can name are the response's own. It has no end
+	// of its own, as a response that is freshened lasts longer: what leads to it ends.
 	meta := *source.Meta()
+	meta.KeepUntil = endless
 	meta.Header = (&response{status: p.status, freshUntil: p.freshUntil}).encode()
-	n, err := c.storeCoded(key, meta, source, e.coding, made)
+	n, err := c.storeCoded(e, key, meta, source, made)
 	switch {
+	case errors.Is(err, errGone):
+		return nil
 	case errors.Is(err, errNoGain):
 		c.stats.EncodingsVain.Add(1)
 		return c.storeEmpty(key, meta)
@@ -122,7 +129,7 @@ func (c *Cache) makeCoded(e encoding, made *encoders) error {
 }
 
 // storeCoded streams the body of source through an encoder into the store.
-func (c *Cache) storeCoded(key store.Key, meta store.Meta, source *store.Stored, coding int, made *encoders) (int64, error) {
+func (c *Cache) storeCoded(e encoding, key store.Key, meta store.Meta, source *store.Stored, made *encoders) (int64, error) {
 	length := meta.Length
 	meta.Length = -1
 	writer, err := c.store.Create(key, meta)
@@ -131,7 +138,7 @@ func (c *Cache) storeCoded(key store.Key, meta store.Meta, source *store.Stored,
 	}
 	defer writer.Abort()
 	out := &gainWriter{to: writer, max: length - length/gainShare - 1}
-	encoder, err := made.encoder(coding, out)
+	encoder, err := made.encoder(e.coding, out)
 	if err != nil {
 		return 0, err
 	}
@@ -156,6 +163,9 @@ func (c *Cache) storeCoded(key store.Key, meta store.Meta, source *store.Stored,
 	if err := encoder.Close(); err != nil {
 		return 0, err
 	}
+	if !c.leadsTo(e) { // nobody would find it
+		return 0, errGone
+	}
 	meta.Length = out.written
 	stored, err := writer.Commit(meta)
 	if err != nil {
@@ -163,6 +173,16 @@ func (c *Cache) storeCoded(key store.Key, meta store.Meta, source *store.Stored,
 	}
 	stored.Close()
 	return out.written, nil
+}
+
+// leadsTo says whether the response that a coded body belongs to is still there.
+func (c *Cache) leadsTo(e encoding) bool {
+	source := c.open(e.key)
+	if source == nil {
+		return false
+	}
+	defer source.Close()
+	return source.Value().(*response).salt == e.salt
 }
 
 // storeEmpty notes that there is nothing to gain.

@@ -171,7 +171,7 @@ func TestCodedBodyInheritsMeta(t *testing.T) {
 			if coded == nil {
 				t.Fatal("no coded body")
 			}
-			if diff := cmp.Diff(fd.stored.Meta(), coded.Meta(), cmpopts.IgnoreFields(store.Meta{}, "Header", "Length")); diff != "" || len(coded.Meta().Groups) != 2 {
+			if diff := cmp.Diff(fd.stored.Meta(), coded.Meta(), cmpopts.IgnoreFields(store.Meta{}, "Header", "Length", "KeepUntil")); diff != "" || len(coded.Meta().Groups) != 2 {
 				t.Error(target, diff)
 			}
 			if length := coded.Meta().Length; (length == 0) != (target == "/noise") {
@@ -263,6 +263,118 @@ func TestEncodingOfWhatHasGone(t *testing.T) {
 		}
 		if w := b.get("/new", "br"); decoded(w) != string(prose(2000, "new")) {
 			t.Error("an older body:", decoded(w)[:20])
+		}
+	})
+}
+
+// hookStore calls before each time that a coded body is created.
+type hookStore struct {
+	Keeper
+	before func()
+}
+
+func (s hookStore) Create(key store.Key, meta store.Meta) (store.Writer, error) {
+	if strings.Contains(key.Text, "\ncoded") {
+		s.before()
+	}
+	return s.Keeper.Create(key, meta)
+}
+
+// What is invalidated, or replaced, while it is encoded leaves no coded body behind.
+func TestInvalidatedWhileItIsEncoded(t *testing.T) {
+	bothTiers(t, func(t *testing.T, disk bool) {
+		b := newBed(t, route.Host{}, disk)
+		var key string
+		b.cache.store = hookStore{b.cache.store, func() {
+			fd := b.cache.find(b.request("GET", "/a"))
+			key = string(appendCoded([]byte(fd.key), fd.resp, 0))
+			fd.close()
+			b.origin.answers["/a"] = answering(204, http.NoBody, 0)
+			post := b.request("POST", "/a")
+			post.HasBody = true
+			b.do(context.Background(), post)
+			b.origin.answers["/a"] = textOrigin(prose(2000, "new"))
+			b.cache.store = b.cache.store.(hookStore).Keeper
+		}}
+		b.origin.answers["/a"] = textOrigin(prose(2000, "old"))
+		b.get("/a", "br")
+		b.get("/a", "br")
+		if made := b.cache.stats.Encoded.Load(); key == "" || made != 0 || b.cache.open(key) != nil {
+			t.Error("made", made, "for", key)
+		}
+		for range 3 {
+			if w := b.get("/a", "br"); decoded(w) != string(prose(2000, "new")) {
+				t.Error("an older body:", decoded(w)[:20])
+			}
+			time.Sleep(askAgain * time.Second)
+		}
+		if made, failed := b.cache.stats.Encoded.Load(), b.cache.stats.EncodingsFailed.Load(); made != 1 || failed != 0 {
+			t.Error(made, "made", failed, "failed")
+		}
+	})
+}
+
+// A coded body lasts as long as the response that leads to it, also when that is
+// freshened, and so do slices.
+func TestCodedBodyOutlastsFreshening(t *testing.T) {
+	bothTiers(t, func(t *testing.T, disk bool) {
+		b := newBed(t, route.Host{}, disk)
+		b.origin.answers["/a"] = func(r *http.Request) (*http.Response, error) {
+			if r.Header.Get("If-None-Match") != "" {
+				return answering(304, http.NoBody, 0, "Cache-Control", "max-age=600", "ETag", `"1"`)(r)
+			}
+			return textOrigin(prose(2000, "x"))(r)
+		}
+		for range 2 {
+			b.get("/a", "br")
+		}
+		for range 3 {
+			time.Sleep(11 * time.Minute)
+			if w := b.get("/a", "br"); w.sent.Get("Content-Encoding") != "br" || w.sent.Get("Cache-Status") != "edge; fwd=stale; fwd-status=304; ttl=600; stored" {
+				t.Error(w.sent)
+			}
+		}
+		fd := b.cache.find(b.request("GET", "/a"))
+		coded := b.cache.open(string(appendCoded([]byte(fd.key), fd.resp, 0)))
+		if coded.Meta().KeepUntil < fd.stored.Meta().KeepUntil || b.cache.stats.Encoded.Load() != 1 {
+			t.Error("ends", fd.stored.Meta().KeepUntil-coded.Meta().KeepUntil, "too early")
+		}
+		coded.Close()
+		fd.close()
+
+		ranges := &ranging{size: 3 << 20, etag: `"v1"`}
+		b.origin.answers["/video"] = ranges.answer
+		b.getRange("bytes=0-9")
+		time.Sleep(11 * time.Minute)
+		b.getRange("bytes=0-9")
+		fd = b.cache.find(b.request("GET", "/video"))
+		part := b.cache.open(sliceKey(fd.key, fd.resp, 0))
+		if part.Meta().KeepUntil < fd.stored.Meta().KeepUntil || ranges.served != sliceBytes {
+			t.Error("ends", fd.stored.Meta().KeepUntil-part.Meta().KeepUntil, "too early", ranges.served)
+		}
+		part.Close()
+		fd.close()
+	})
+}
+
+// An origin that varies by Accept-Encoding and codes nothing itself: each class of
+// clients has a response and one coded body of its own, and gets no other's.
+func TestPlainThatVariesByCoding(t *testing.T) {
+	bothTiers(t, func(t *testing.T, disk bool) {
+		b := newBed(t, route.Host{}, disk)
+		b.origin.answers["/a"] = textOrigin(prose(2000, "x"), "Vary", "Accept-Encoding")
+		classes := []struct{ accept, coding string }{
+			{"gzip, deflate, br, zstd", "br"}, {"gzip, br", "br"}, {"gzip", "gzip"}, {"gzip;q=0.5, deflate", "gzip"}, {"", ""}, {"identity", ""}}
+		for round := range 4 {
+			for _, class := range classes {
+				w := b.get("/a", class.accept)
+				if got := w.sent.Get("Content-Encoding"); decoded(w) != string(prose(2000, "x")) || got != "" && got != class.coding || round > 1 && got != class.coding {
+					t.Error(round, class, w.sent)
+				}
+			}
+		}
+		if made, asked := b.cache.stats.Encoded.Load(), b.origin.requests; made != 3 || asked != 4 {
+			t.Error(made, "coded bodies for 3 classes,", asked, "requests for 4")
 		}
 	})
 }

@@ -434,7 +434,7 @@ func (f *fill) end(err error, meta func() store.Meta, trailers []Field) {
 		f.commit(meta(), trailers)
 		return
 	}
-	if !errors.Is(err, errAbandoned) {
+	if !errors.Is(err, errAbandoned) && f.ctx.Err() == nil {
 		f.cache.stats.Truncated.Add(1)
 	}
 	f.finish(nil, errBroken)
@@ -545,10 +545,13 @@ func (f *fill) countVariant(marker *response) *response {
 	return &counted
 }
 
+// endless is the KeepUntil of what others lead to and outlives none of them.
+const endless = 1 << 62
+
 // markerMeta is the meta of a marker: it does not age.
 func (c *Cache) markerMeta(r *Request, marker *response) store.Meta {
 	meta := c.meta(r, marker, 0)
-	meta.FreshUntil, meta.KeepUntil = 1<<62, 1<<62
+	meta.FreshUntil, meta.KeepUntil = endless, endless
 	return meta
 }
 

@@ -152,17 +152,28 @@ func (f *fill) follow() *follower {
 func (r *follower) leave() {
 	f := r.fill
 	f.mu.Lock()
-	defer f.mu.Unlock()
 	delete(f.readers, r)
 	f.signal()
-	if len(f.readers) > 0 {
-		return
-	}
-	if f.done {
+	unwanted := len(f.readers) == 0 && !f.done && (f.overflow || f.storing && !f.worthFinishing())
+	if len(f.readers) == 0 && f.done {
 		f.letGo()
-		return
 	}
-	if f.overflow || f.storing && !f.worthFinishing() {
+	f.mu.Unlock()
+	if unwanted {
+		f.giveUp()
+	}
+}
+
+// giveUp breaks the fetch off, unless somebody joined it meanwhile; nobody can any
+// more.
+func (f *fill) giveUp() {
+	c := f.cache
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.readers) == 0 {
+		c.unlist(f)
 		f.cancel()
 	}
 }

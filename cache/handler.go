@@ -132,11 +132,12 @@ func (x *exchange) serve() {
 		}
 		now := time.Now().UnixNano()
 		use, fwd := x.use(fd.resp, now)
-		if why := x.unfit(fd.resp); why != "" || (use == useValidate || fd.resp.sliced) && (x.noStore() || x.onlyIfCached()) {
+		why := x.unfit(fd.resp)
+		if why == "" && (x.noStore() || x.onlyIfCached()) && (use == useValidate || !x.complete(&fd)) {
+			why = "request-no-store" // no 304 may renew, no part complete what is stored (RFC 9111 5.2.1.5)
+		}
+		if why != "" {
 			fd.close()
-			if why == "" {
-				why = "request-no-store" // no 304 may renew, no part complete what is stored (RFC 9111 5.2.1.5)
-			}
 			x.forward(fwd, why)
 			return
 		}
@@ -168,6 +169,8 @@ func (x *exchange) unfit(p *response) string {
 		return "authorization" // RFC 9111 3.5
 	case !x.conds.admits(p):
 		return "precondition"
+	case p.sliced && p.coded&^acceptedCodings(x.r.Fields) != 0:
+		return "coding" // parts are not decoded; the origin may have others for this client
 	}
 	return ""
 }
@@ -216,11 +219,11 @@ func (x *exchange) miss(fd found) bool {
 		x.pass(fd.fwd, "hit-for-miss")
 		return false
 	case c.filling(fd.key):
-	case x.r.Method == http.MethodHead:
-		x.pass(fd.fwd, "")
+	case x.r.Method == http.MethodHead && (x.conds.authorization || x.noStore()):
+		x.pass(fd.fwd, "") // a GET would be for its header alone
 		return false
-	case x.conds.rangeValue != "" && !wantsAll(x.conds.rangeValue):
-		first, ok := firstByte(x.conds.rangeValue)
+	case x.r.Method == http.MethodGet && x.conds.rangeValue != "" && !wantsAll(x.conds.rangeValue):
+		first, ok := startOf(x.conds.rangeValue)
 		if !ok || x.conds.repeatedRange || x.conds.authorization || x.noStore() {
 			x.pass(fd.fwd, "")
 			return false

@@ -115,7 +115,7 @@ func (c *Cache) learnFromHead(r *Request, resp *http.Response, got *received) {
 	f := &fill{cache: c, request: r.clone(), found: c.find(r)}
 	defer f.found.close()
 	p := f.found.resp
-	if p == nil || p.status != http.StatusOK || got.status != http.StatusOK ||
+	if p == nil || p.status != http.StatusOK || got.status != http.StatusOK || p.coded&^acceptedCodings(r.Fields) != 0 ||
 		conditionsOf(r.Fields).authorization && !p.has(flagAuthorized) {
 		return // not what the HEAD could have been answered from
 	}

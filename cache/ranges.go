@@ -138,6 +138,24 @@ func firstByte(value string) (int64, bool) {
 	return position(first)
 }
 
+// startOf returns where the first range of a value starts, as far as that can be told
+// without the size of the body: 0 for a suffix. false for what is no range of bytes.
+func startOf(value string) (int64, bool) {
+	spec, ok := cutBytesUnit(value)
+	if !ok {
+		return 0, false
+	}
+	first, last, ok := strings.Cut(firstOfList(spec), "-")
+	if ok && first == "" {
+		_, ok = position(last)
+		return 0, ok
+	}
+	if !ok {
+		return 0, false
+	}
+	return position(first)
+}
+
 // wantsAll says whether a Range asks for the whole body, from its first byte on.
 func wantsAll(value string) bool {
 	spec, ok := cutBytesUnit(value)

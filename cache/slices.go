@@ -186,7 +186,7 @@ func (f *fill) fillSlice(resp *fetched, first bool) {
 	key := sliceKey(f.found.key, part.of, part.number)
 	header := &response{status: http.StatusPartialContent, freshUntil: part.of.freshUntil}
 	meta := c.meta(f.request, header, at.n)
-	meta.KeepUntil, meta.Groups = part.of.keepUntil(), c.groupHashes(f.request.Host, part.of.fields)
+	meta.KeepUntil, meta.Groups = endless, c.groupHashes(f.request.Host, part.of.fields)
 	writer, err := c.store.Create(c.store.Hasher().Key(key), meta)
 	if err != nil {
 		_ = resp.Body.Close() // the store will not have it
@@ -263,6 +263,7 @@ type pieces struct {
 	stored   *store.Stored // of the slice at number, when it is stored
 	number   int64
 	fetched  bool // not everything was stored
+	noFetch  bool // the request wants what is stored and no more
 }
 
 // sendSliced answers from a body kept in slices; true: look again.
@@ -270,7 +271,7 @@ func (x *exchange) sendSliced(fd *found, now int64, detail string) bool {
 	defer fd.close()
 	p := fd.resp
 	a := x.conds.answerParts(x.r.Method, p, p.total)
-	in := &pieces{x: x, fd: fd, manifest: p, number: -1}
+	in := &pieces{x: x, fd: fd, manifest: p, number: -1, noFetch: x.noStore() || x.onlyIfCached()}
 	defer in.close()
 	first := a.off
 	if a.parts != nil {
@@ -301,6 +302,29 @@ func (x *exchange) sendSliced(fd *found, now int64, detail string) bool {
 	x.writeAnswer(p, &a, now, false)
 	x.sendParts(&a, in.send)
 	return false
+}
+
+// complete says whether all that an answer from fd needs is stored.
+func (x *exchange) complete(fd *found) bool {
+	p := fd.resp
+	if !p.sliced || x.r.Method == http.MethodHead {
+		return true
+	}
+	a := x.conds.answerParts(x.r.Method, p, p.total)
+	wanted := []span{{a.off, a.n}}
+	if a.parts != nil {
+		wanted = a.parts.spans
+	}
+	for _, s := range wanted {
+		for number := s.off / sliceBytes; number*sliceBytes < s.off+s.n; number++ {
+			stored := x.cache.open(sliceKey(fd.key, p, number))
+			if stored == nil {
+				return false
+			}
+			stored.Close()
+		}
+	}
+	return true
 }
 
 var errDoomed = errors.New("cache: the response was invalidated while it was fetched")
@@ -340,6 +364,9 @@ func (in *pieces) seek(number int64) error {
 	for range attemptsMax {
 		if in.stored = c.open(key); in.stored != nil {
 			return nil
+		}
+		if in.noFetch {
+			return errVoid // it was there a moment ago
 		}
 		in.fetched = true
 		fd := found{primary: in.fd.primary, key: in.fd.key}

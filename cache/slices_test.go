@@ -62,17 +62,21 @@ func (o *ranging) answer(r *http.Request) (*http.Response, error) {
 		h.Set("Content-Range", contentRange(off, n, o.size))
 	}
 	resp.ContentLength = n
-	resp.Body = io.NopCloser(&rangingBody{o, off, off + n, o.seed})
+	resp.Body = io.NopCloser(&rangingBody{r.Context(), o, off, off + n, o.seed})
 	return resp, nil
 }
 
 type rangingBody struct {
+	ctx      context.Context
 	o        *ranging
 	off, end int64
 	seed     byte
 }
 
 func (b *rangingBody) Read(p []byte) (int, error) {
+	if err := b.ctx.Err(); err != nil {
+		return 0, err
+	}
 	n := min(int64(len(p)), b.end-b.off, 32<<10)
 	if n == 0 {
 		return 0, io.EOF
@@ -416,6 +420,105 @@ func FuzzParseRanges(f *testing.F) {
 		}
 		if len(spans) > rangesMax || total > size {
 			t.Error(len(spans), total, size)
+		}
+	})
+}
+
+// A suffix of what is not stored costs the first slice, which says how much there
+// is, and those that it is in; several ranges, the slices that they are in.
+func TestSuffixAndSeveralOfACold(t *testing.T) {
+	bothTiers(t, func(t *testing.T, disk bool) {
+		b, o := newRangingBed(t, 10<<20, disk)
+		w := b.getRange("bytes=-100")
+		if w.status != 206 || !bytes.Equal(w.body.Bytes(), o.bytes(10<<20-100, 100)) || o.served > 3<<20 {
+			t.Error(w.status, w.sent, o.served)
+		}
+		b.origin.answers["/several"] = o.answer
+		o.served = 0
+		r := b.request("GET", "/several", Field{"range", "bytes=5000000-5000009, 0-9, -1"})
+		if w := b.do(context.Background(), r); w.status != 206 || !strings.HasPrefix(w.sent.Get("Content-Type"), "multipart/byteranges") ||
+			!bytes.Contains(w.body.Bytes(), o.bytes(5000000, 10)) {
+			t.Error(w.status, w.sent, o.served)
+		}
+		synctest.Wait()
+		if o.served > 4<<20 {
+			t.Error(o.served, "bytes for three small ranges")
+		}
+	})
+}
+
+// RFC 9111 5.2.1.7, 5.2.1.5: with only-if-cached and with no-store, stored slices
+// answer where they are all that is wanted, and nothing is fetched to be stored.
+func TestStoredSlicesAnswerAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBed(t, route.Host{Policy: route.Policy{Cache: route.Cache{RequestDirectives: new(true)}}}, false)
+		o := &ranging{size: 10 << 20, etag: `"v1"`}
+		b.origin.answers[""] = o.answer
+		b.getRange("bytes=2000000-3999999")
+		b.getRange("bytes=0-9")
+		o.ranges = nil
+		for _, tt := range []struct {
+			directive, value, status string
+			code                     int
+		}{
+			{"only-if-cached", "bytes=2000000-3999999", "edge; hit; ttl=60", 206},
+			{"only-if-cached", "bytes=0-9, 2000000-2000009", "edge; hit; ttl=60", 206},
+			{"only-if-cached", "bytes=0-9, 9000000-9000009", "edge; detail=only-if-cached", 504},
+			{"only-if-cached", "bytes=9000000-", "edge; detail=only-if-cached", 504},
+			{"only-if-cached", "bytes=10485760-", "edge; hit; ttl=60", 416},
+			{"only-if-cached", "bytes=0-", "edge; detail=only-if-cached", 504},
+			{"no-store", "bytes=2000000-3999999", "edge; hit; ttl=60", 206},
+			{"no-store", "bytes=9000000-9000009", "edge; fwd=request; detail=request-no-store", 206},
+		} {
+			w := b.do(context.Background(), b.request("GET", "/video", Field{"range", tt.value}, Field{"cache-control", tt.directive}))
+			synctest.Wait()
+			if got := w.sent.Get("Cache-Status"); w.status != tt.code || got != tt.status {
+				t.Error(tt, w.status, got)
+			}
+		}
+		if len(o.ranges) != 1 || o.ranges[0] != "bytes=9000000-9000009" {
+			t.Error("the origin was asked for", o.ranges)
+		}
+		head := b.do(context.Background(), b.request("HEAD", "/video", Field{"cache-control", "only-if-cached"}))
+		if head.status != 200 || head.sent.Get("Content-Length") != "10485760" {
+			t.Error(head.status, head.sent)
+		}
+	})
+}
+
+// Parts are neither coded nor decoded here: a client that does not take the coding
+// that a body in slices is stored in gets what the origin has for it.
+func TestSlicesInACoding(t *testing.T) {
+	bothTiers(t, func(t *testing.T, disk bool) {
+		b, o := newRangingBed(t, 3<<20, disk)
+		plain := &ranging{size: 9 << 20, etag: `"plain"`, seed: 7}
+		b.origin.answers[""] = func(r *http.Request) (*http.Response, error) {
+			if !strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
+				return plain.answer(r)
+			}
+			resp, err := o.answer(r)
+			resp.Header.Set("Content-Encoding", "gzip")
+			resp.Header.Set("Content-Type", "text/plain")
+			return resp, err
+		}
+		get := func(method, accept string) *recorder {
+			w := b.do(context.Background(), b.request(method, "/video", Field{"range", "bytes=10-19"}, Field{acceptEncoding, accept}))
+			synctest.Wait()
+			return w
+		}
+		get("GET", "gzip")
+		for range 2 {
+			if w := get("GET", "br, gzip"); !bytes.Equal(w.body.Bytes(), o.bytes(10, 10)) || w.sent.Get("Cache-Status") != "edge; hit; ttl=60" ||
+				w.sent.Get("Content-Encoding") != "gzip" {
+				t.Error(w.status, w.sent)
+			}
+			w := get("GET", "br")
+			if w.status != 206 || !bytes.Equal(w.body.Bytes(), plain.bytes(10, 10)) || w.sent.Get("Cache-Status") != "edge; fwd=request; detail=coding" {
+				t.Error(w.status, w.sent)
+			}
+			if w := get("HEAD", "identity"); w.sent.Get("Etag") != `"plain"` {
+				t.Error(w.status, w.sent)
+			}
 		}
 	})
 }

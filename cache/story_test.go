@@ -15,7 +15,7 @@ package cache
 //	                        or decoded: the body without its content coding
 //	lacks NAME              the last response has no such field
 //	requests N              the origin has seen so many requests since last asked
-//	saw NAME VALUE          the origin's last request had this field
+//	saw NAME VALUE          the origin's last request had this field, or as :method this method
 //	unseen NAME             ... and not this one
 //	sleep DURATION
 
@@ -77,22 +77,30 @@ type bed struct {
 
 func newBed(t *testing.T, host route.Host, disk bool) *bed {
 	t.Helper()
+	cfg := store.DiskConfig{}
+	if disk {
+		cfg = store.DiskConfig{Path: t.TempDir(), Bytes: 64 << 20}
+	}
+	return newBedOn(t, host, cfg)
+}
+
+// newBedOn is newBed with this disk tier, none where its path is empty.
+func newBedOn(t *testing.T, host route.Host, disk store.DiskConfig) *bed {
+	t.Helper()
 	host.Names, host.Origin = []string{"*"}, "o"
 	table, err := route.NewTable([]route.Host{host})
 	if err != nil {
 		t.Fatal(err)
 	}
 	cfg := store.Config{Memory: store.MemoryConfig{Bytes: 64 << 20}, Prepare: Prepare}
-	dir := ""
-	if disk {
-		dir = t.TempDir()
-		cfg.Disk = []store.DiskConfig{{Path: dir, Bytes: 64 << 20}}
+	if disk.Path != "" {
+		cfg.Disk = []store.DiskConfig{disk}
 	}
 	tiered, err := store.Open(cfg, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &bed{dir: dir, t: t, table: table, origin: &scriptedOrigin{answers: map[string]answerFunc{}}}
+	b := &bed{dir: disk.Path, t: t, table: table, origin: &scriptedOrigin{answers: map[string]answerFunc{}}}
 	b.cache = New(Config{Store: tiered, Origin: b.origin, Match: table.Match,
 		Direct: func(ctx context.Context, _, target string) context.Context {
 			return context.WithValue(ctx, targetKey{}, target)
@@ -385,7 +393,11 @@ func (o *scriptedOrigin) check(verb, arg, value string) error {
 			return fmt.Errorf("the origin saw %d", n)
 		}
 	case "saw":
-		if got := strings.Join(o.last.Header.Values(arg), ", "); got != value {
+		got := strings.Join(o.last.Header.Values(arg), ", ")
+		if arg == ":method" {
+			got = o.last.Method
+		}
+		if got != value {
 			return fmt.Errorf("the origin saw %q", got)
 		}
 	case "unseen":
