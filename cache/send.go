@@ -184,6 +184,13 @@ func (x *exchange) dropped() {
 }
 
 func (x *exchange) writeTrailers(trailers []Field) {
+	if len(trailers) == 0 {
+		return
+	}
+	// A small body must have gone out, in chunks: net/http gives it a length otherwise.
+	if err := http.NewResponseController(x.w).Flush(); err != nil && !errors.Is(err, errors.ErrUnsupported) {
+		x.dropped()
+	}
 	h := x.w.Header()
 	for _, f := range trailers {
 		h.Add(http.TrailerPrefix+textproto.CanonicalMIMEHeaderKey(f.Name), f.Value)

@@ -3,8 +3,6 @@ package e2e
 import (
 	"encoding/json"
 	"net/http"
-	"net/http/httptrace"
-	"net/textproto"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -160,36 +158,6 @@ func TestForwardedFields(t *testing.T) {
 	}
 }
 
-func TestEarlyHints(t *testing.T) {
-	n := startEdge(t, startOrigin(t))
-	for _, protocol := range protocols {
-		c := newClient(t, n, protocol)
-		var early []string
-		trace := &httptrace.ClientTrace{Got1xxResponse: func(code int, header textproto.MIMEHeader) error {
-			if code == 103 {
-				early = append(early, header.Get("Link"))
-			}
-			return nil
-		}}
-		req := c.request(t, "GET", respond("early", "Link:</a.css>;rel=preload", "body", "late", "header", "Cache-Control:no-store"), nil)
-		a := c.do(t, req.WithContext(httptrace.WithClientTrace(req.Context(), trace)))
-		if len(early) != 1 || early[0] != "</a.css>;rel=preload" || a.StatusCode != 200 || a.body != "late" {
-			t.Errorf("%s: 103 with %q, then %d %q", protocol, early, a.StatusCode, a.body)
-		}
-	}
-}
-
-func TestTrailers(t *testing.T) {
-	n := startEdge(t, startOrigin(t))
-	for _, protocol := range protocols {
-		c := newClient(t, n, protocol)
-		a := c.get(t, respond("size", "100kB", "chunks", "4", "trailer", "X-Sum:42", "header", "Cache-Control:no-store"))
-		if len(a.body) != 100_000 || a.Trailer.Get("X-Sum") != "42" {
-			t.Errorf("%s: %d bytes, trailers %v", protocol, len(a.body), a.Trailer)
-		}
-	}
-}
-
 // A body that the origin cuts ends as an error at the client, never cleanly,
 // and is not stored.
 func TestAbortsAreSeen(t *testing.T) {
@@ -236,26 +204,6 @@ func TestRanges(t *testing.T) {
 		unsatisfiable.want(t, 416, hit)
 		if got := unsatisfiable.Header.Get("Content-Range"); got != "bytes */1000000" {
 			t.Errorf("%s: 416 with Content-Range %q", protocol, got)
-		}
-	}
-}
-
-func TestConditional(t *testing.T) {
-	n := startEdge(t, startOrigin(t))
-	for _, protocol := range protocols {
-		c := newClient(t, n, protocol)
-		target := respond("body", "tagged", "etag", `"v1"`, "for", protocol, "header", "Cache-Control:max-age=60")
-		c.get(t, target).want(t, 200, miss)
-		a := c.get(t, target, "If-None-Match", `"v1"`)
-		a.want(t, 304, hit)
-		if a.body != "" || a.Header.Get("ETag") != `"v1"` {
-			t.Errorf("%s: 304 with body %q, ETag %q", protocol, a.body, a.Header.Get("ETag"))
-		}
-		c.get(t, target, "If-None-Match", `"other"`).want(t, 200, hit)
-		head := c.do(t, c.request(t, "HEAD", target, nil))
-		head.want(t, 200, hit)
-		if head.ContentLength != 6 {
-			t.Errorf("%s: HEAD with Content-Length %d", protocol, head.ContentLength)
 		}
 	}
 }

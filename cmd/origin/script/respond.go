@@ -1,6 +1,7 @@
 package script
 
 import (
+	"compress/gzip"
 	"fmt"
 	"io"
 	"net"
@@ -54,6 +55,7 @@ func (s *Script) respond(w http.ResponseWriter, r *http.Request) {
 	for _, name := range p.values["echo"] {
 		a.text += fmt.Sprintf("%s: %s\n", name, strings.Join(r.Header.Values(name), ", "))
 	}
+	zipped := p.flag("gzip")
 	failStatus := p.number("fail_status", http.StatusServiceUnavailable, 200, 599)
 	if !p.ok(w) {
 		return
@@ -63,9 +65,21 @@ func (s *Script) respond(w http.ResponseWriter, r *http.Request) {
 	if fails(count) {
 		a.status, a.etag, a.ranges = failStatus, "", false
 	}
+	if zipped {
+		a.text = inGzip(a.text)
+		w.Header().Set("Content-Encoding", "gzip")
+	}
 	a.size += int64(len(a.text))
 	a.body = &pattern{size: a.size - int64(len(a.text))}
 	a.send(w, r)
+}
+
+func inGzip(text string) string {
+	var b strings.Builder
+	z := gzip.NewWriter(&b)
+	_, _ = io.WriteString(z, text) // a Builder takes all
+	_ = z.Close()
+	return b.String()
 }
 
 func (a *answer) send(w http.ResponseWriter, r *http.Request) {

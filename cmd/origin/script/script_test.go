@@ -2,6 +2,7 @@ package script_test
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -316,6 +317,19 @@ func TestEarlyHints(t *testing.T) {
 		want(t, "links", fmt.Sprint(links), "[</a> </b>]")
 		want(t, "status", resp.StatusCode, 200)
 		want(t, "link in the final response", resp.Header.Get("Link"), "")
+	})
+}
+
+func TestGzip(t *testing.T) {
+	both(t, func(t *testing.T, o *origin) {
+		resp, body := o.get("/_origin/respond?body=hello&gzip=1")
+		want(t, "coding", resp.Header.Get("Content-Encoding"), "gzip")
+		z, err := gzip.NewReader(strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(z)
+		want(t, "text", fmt.Sprint(string(text), err), "hello<nil>")
 	})
 }
 
