@@ -20,6 +20,15 @@ type Keeper interface {
 	// Lookup answers from memory alone, without blocking or allocating.
 	Lookup(store.Key) (store.Stored, bool)
 	Hasher() store.Hasher
+	// Has says whether there may be something under the key, without I/O.
+	Has(store.Key) bool
+	// SetJudge, once, before anything else: what is stored, copied from tier to tier
+	// or freshened from then on is so only while judge returns the meta it is given.
+	SetJudge(judge func(*store.Meta) *store.Meta)
+	// Walk calls do for what is in memory; Sweep asks a judge of all there is.
+	Walk(ctx context.Context, do func(key string, meta *store.Meta)) error
+	Sweep(ctx context.Context, s store.Sweep) error
+	Stats() store.Stats
 }
 
 // Config says what a Cache works with. Store and Origin must be set.
@@ -47,25 +56,33 @@ type Config struct {
 
 // Stats counts what the cache did since start. All fields may be read at any time.
 type Stats struct {
-	Fills          atomic.Int64  // fetches for the store under way
-	FillsRefused   atomic.Uint64 // passed through because Fills was reached
-	Stored         atomic.Uint64 // responses stored
-	Freshened      atomic.Uint64 // stored responses freshened by a 304
-	Collapsed      atomic.Uint64 // requests that waited for another's fetch
-	StoreErrors    atomic.Uint64 // fills that the store would not take or lost
-	FetchErrors    atomic.Uint64 // fetches without a response header
-	Truncated      atomic.Uint64 // responses whose body broke off
-	Loops          atomic.Uint64 // requests refused because they came through here before
-	Background     atomic.Uint64 // revalidations behind a stale answer
-	StaleOnError   atomic.Uint64 // stale responses sent for want of a better one
-	Uncacheable    atomic.Uint64 // fetched responses that may not be stored
-	HitForMiss     atomic.Uint64 // requests not collapsed because of a recent such response
-	ClientsDropped atomic.Uint64 // clients that went away before their response ended
-	GroupsRefused  atomic.Uint64 // responses not stored for having too many groups
-	Sliced         atomic.Uint64 // responses that began to be kept in slices
-	SlicesVoid     atomic.Uint64 // such responses given up because a part was of another representation
-	VariantsReset  atomic.Uint64 // targets whose variants were forgotten for being too many
-	Invalidated    atomic.Uint64 // targets forgotten after an unsafe request (RFC 9111 4.4)
+	Fills          atomic.Int64                   // fetches for the store under way
+	FillsRefused   atomic.Uint64                  // passed through because Fills was reached
+	Stored         atomic.Uint64                  // responses stored
+	Freshened      atomic.Uint64                  // stored responses freshened by a 304
+	Collapsed      atomic.Uint64                  // requests that waited for another's fetch
+	StoreErrors    atomic.Uint64                  // fills that the store would not take or lost
+	FetchErrors    atomic.Uint64                  // fetches without a response header
+	Truncated      atomic.Uint64                  // responses whose body broke off
+	Loops          atomic.Uint64                  // requests refused because they came through here before
+	Background     atomic.Uint64                  // revalidations behind a stale answer
+	StaleOnError   atomic.Uint64                  // stale responses sent for want of a better one
+	Uncacheable    atomic.Uint64                  // fetched responses that may not be stored
+	HitForMiss     atomic.Uint64                  // requests not collapsed because of a recent such response
+	ClientsDropped atomic.Uint64                  // clients that went away before their response ended
+	GroupsRefused  atomic.Uint64                  // responses not stored for having too many groups
+	Sliced         atomic.Uint64                  // responses that began to be kept in slices
+	SlicesVoid     atomic.Uint64                  // such responses given up because a part was of another representation
+	VariantsReset  atomic.Uint64                  // targets whose variants were forgotten for being too many
+	Invalidated    atomic.Uint64                  // targets and groups forgotten after an unsafe request (RFC 9111 4.4, RFC 9875 3)
+	Purges         [len(PurgeKinds)]atomic.Uint64 // by PurgeKind - 1
+	PurgeEntries   atomic.Int64                   // names in the table of purges that are not swept
+	InvalidShared  atomic.Uint64                  // invalidations that met another in their place, and hit more than they name
+	PurgesFull     atomic.Uint64                  // purges that had to wait or failed because the table was at its bound
+	Sweeps         atomic.Uint64                  // passes over all that is stored, because of purges
+	SweepsFailed   atomic.Uint64                  // such passes that did not get to the end; they are made again
+	Swept          atomic.Uint64                  // objects that they removed
+	PurgedFound    atomic.Uint64                  // requests that found a stored response that is purged
 
 	Encoded          atomic.Uint64 // bodies encoded and stored beside the plain ones
 	EncodedSaved     atomic.Uint64 // bytes that these are smaller by
@@ -92,13 +109,13 @@ type Cache struct {
 	fillsMax  int64
 	stats     Stats
 
-	mu     sync.Mutex
-	fills  map[string]*fill // by key text; those that others may join
-	passed passMarks
+	mu      sync.Mutex
+	fills   map[string]*fill // by key text; those that others may join
+	passed  passMarks
+	flights flights
 
-	// targets orders what is stored for a target against its invalidation, by hash
-	// of the primary key: whoever stores looks at fill.doomed within, whoever
-	// invalidates sets that before and removes within. After Cache.mu, never in it.
+	// targets orders the changes of what is stored for a target, by hash of the
+	// primary key. After Cache.mu, never in it.
 	targets [64]sync.Mutex
 	// Coded bodies to be made, and whether somebody is at it.
 	encodings  []encoding
@@ -106,6 +123,9 @@ type Cache struct {
 	encoders   sync.Pool
 
 	asked askMarks
+
+	purges generations
+	names  names
 
 	background context.Context // of fills; ends with Close
 	stop       context.CancelFunc
@@ -138,6 +158,9 @@ func New(cfg Config) *Cache {
 		match: cfg.Match,
 		log:   cfg.Log, fillsMax: int64(cfg.Fills), fills: map[string]*fill{},
 	}
+	c.purges.init(&c.stats)
+	c.names = newNames(cfg.Store.Hasher())
+	c.store.SetJudge(c.judge)
 	c.encoders.New = func() any { return new(encoders) }
 	c.background, c.stop = context.WithCancel(context.Background())
 	return c

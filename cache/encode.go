@@ -94,7 +94,7 @@ func (c *Cache) encodeAll() {
 // makeCoded encodes a body and stores the result. Where there is no gain an empty
 // body is stored instead, which says so for as long as the response is there.
 func (c *Cache) makeCoded(e encoding, made *encoders) error {
-	source := c.open(e.key)
+	source, _ := c.openLive(e.key)
 	if source == nil {
 		return nil // gone
 	}

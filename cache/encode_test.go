@@ -171,7 +171,7 @@ func TestCodedBodyInheritsMeta(t *testing.T) {
 			if coded == nil {
 				t.Fatal("no coded body")
 			}
-			if diff := cmp.Diff(fd.stored.Meta(), coded.Meta(), cmpopts.IgnoreFields(store.Meta{}, "Header", "Length", "KeepUntil")); diff != "" || len(coded.Meta().Groups) != 2 {
+			if diff := cmp.Diff(fd.stored.Meta(), coded.Meta(), cmpopts.IgnoreFields(store.Meta{}, "Header", "Length", "KeepUntil")); diff != "" || len(coded.Meta().Groups) != 4 {
 				t.Error(target, diff)
 			}
 			if length := coded.Meta().Length; (length == 0) != (target == "/noise") {

@@ -53,8 +53,12 @@ const (
 func (c *Cache) join(r *Request, fd found, key string, part *slice, shared bool) (*fill, *follower, place) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	ofKnown := part != nil && part.of != nil
+	if fd.order < c.purges.swept.Load() && !ofKnown {
+		return nil, nil, placeAgain // what was not found out may have left the table
+	}
 	if shared {
-		if f := c.fills[key]; f != nil {
+		if f := c.fills[key]; f != nil && (ofKnown || !c.overtaken(f)) {
 			c.stats.Collapsed.Add(1)
 			return f, f.follow(), placeNext
 		}
@@ -64,9 +68,9 @@ func (c *Cache) join(r *Request, fd found, key string, part *slice, shared bool)
 		}
 		// A fill is on the list until its response can be found.
 		if stored, ok := c.store.Lookup(c.store.Hasher().Key(wanted)); ok {
-			value := stored.Value()
+			value, live := stored.Value(), c.admits(&stored)
 			stored.Close()
-			if value != any(fd.resp) && (fd.marker == nil || value != any(fd.marker)) {
+			if live && value != any(fd.resp) && (fd.marker == nil || value != any(fd.marker)) {
 				return nil, nil, placeAgain
 			}
 		}
@@ -75,17 +79,14 @@ func (c *Cache) join(r *Request, fd found, key string, part *slice, shared bool)
 		c.stats.FillsRefused.Add(1)
 		return nil, nil, placeNone
 	}
-	f := &fill{cache: c, request: r.clone(), found: fd, slice: part, ready: make(chan struct{}), length: -1,
-		moved: make(chan struct{}), readers: map[*follower]int64{}}
-	f.request.Method = http.MethodGet
+	f := c.newFill(r, fd.order)
+	f.found, f.slice, f.ofKnown, f.length = fd, part, ofKnown, -1
+	f.ready, f.moved, f.readers = make(chan struct{}), make(chan struct{}), map[*follower]int64{}
+	c.begin(f)
 	f.ctx, f.cancel = context.WithCancel(c.background)
-	listed := key
 	if shared {
-		f.joined = key
-	} else {
-		listed += "\nalone" + newSalt() // for invalidation to find; nobody can join
+		f.joined, f.keys, c.fills[key] = key, []string{key}, f
 	}
-	f.keys, c.fills[listed] = []string{listed}, f
 	c.stats.Fills.Add(1)
 	c.work.Add(1)
 	reader := f.follow()
@@ -98,6 +99,7 @@ func (c *Cache) forget(f *fill) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.unlist(f)
+	c.flights.remove(f)
 }
 
 // unlist is forget for whoever holds mu.
@@ -114,7 +116,7 @@ func (c *Cache) unlist(f *fill) {
 func (c *Cache) register(f *fill, key string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if f.joined != "" && c.fills[key] == nil && !f.doomed.Load() {
+	if f.joined != "" && c.fills[key] == nil && !f.overtaken.Load() {
 		f.keys, c.fills[key] = append(f.keys, key), f
 	}
 }
@@ -178,10 +180,10 @@ func (f *fill) judge(resp *fetched) error {
 		f.judgeSlice(resp)
 		return nil
 	}
-	prior := f.found.resp
-	if prior != nil && resp.status == http.StatusNotModified {
+	prior := f.prior()
+	if f.found.resp != nil && resp.status == http.StatusNotModified {
 		_ = resp.Body.Close() // a 304 has no body
-		if confirms(resp.fields, prior) {
+		if prior != nil && confirms(resp.fields, prior) {
 			if p := f.merged(&resp.received); p != nil {
 				f.freshen(p)
 				return nil
@@ -189,6 +191,9 @@ func (f *fill) judge(resp *fetched) error {
 			f.dropPrior()
 			prior = nil
 		} // else it speaks of something that we do not have. Ask for the whole.
+		if prior == nil {
+			f.restart()
+		}
 		var err error
 		if resp, err = f.forward(nil); err != nil {
 			return err
@@ -244,7 +249,7 @@ func serverError(status int) bool {
 // fail ends a fill that got no response. A stale stored response may stand in
 // (RFC 5861 4).
 func (f *fill) fail(err error) {
-	if p := f.found.resp; p != nil && p.usableOnError(time.Now().UnixNano()) {
+	if p := f.prior(); p != nil && p.usableOnError(time.Now().UnixNano()) {
 		f.standIn()
 		return
 	}
@@ -302,7 +307,7 @@ func (f *fill) merged(news *received) *response {
 		len(names) > 0 && (f.found.marker == nil || !contains(f.found.marker.varyBy, names)) {
 		return nil
 	}
-	if _, few := groupsOf(merged.fields); !few {
+	if groups, few := groupsOf(merged.fields); !few || !inGroupsOf(prior, groups) {
 		return nil
 	}
 	p := merged.settle(rt)
@@ -319,11 +324,12 @@ func (f *fill) renew(p *response) {
 	lock := c.target(f.found.primary)
 	lock.Lock()
 	defer lock.Unlock()
-	if f.doomed.Load() {
+	meta := f.meta(p, -1)
+	if f.outdated(&meta) {
 		return
 	}
 	key := c.store.Hasher().Key(f.found.key)
-	if err := c.store.Freshen(key, c.meta(f.request, p, -1)); err != nil && !errors.Is(err, store.ErrNotFound) {
+	if err := c.store.Freshen(key, meta); err != nil && !errors.Is(err, store.ErrNotFound) {
 		c.stats.StoreErrors.Add(1)
 	}
 }
@@ -370,25 +376,23 @@ func (f *fill) passOn(resp *fetched, why string) {
 }
 
 // meta makes what the store keeps of a response beside its body.
-func (c *Cache) meta(r *Request, p *response, length int64) store.Meta {
-	hasher := c.store.Hasher()
+func (f *fill) meta(p *response, length int64) store.Meta {
 	return store.Meta{
 		Header: p.encode(), Length: length, Stored: time.Now().UnixNano(),
-		FreshUntil: p.freshUntil, KeepUntil: p.keepUntil(),
-		URL: hasher.Sum(string(appendURL(nil, r))), Host: hasher.Sum(r.Host),
-		Groups: c.groupHashes(r.Host, p.fields),
+		FreshUntil: p.freshUntil, KeepUntil: p.keepUntil(), Order: f.order,
+		URL: f.named.URL, Host: f.named.Host, Groups: f.cache.labels(f.request, p.fields),
 	}
 }
 
-// groupHashes hashes a response's groups; a group belongs to its host.
-func (c *Cache) groupHashes(host string, fields []Field) []uint64 {
+// labels hashes what a response belongs to: the path prefixes that it is under, and
+// its groups; a group belongs to its host.
+func (c *Cache) labels(r *Request, fields []Field) []uint64 {
 	groups, _ := groupsOf(fields) // too many were turned away before
-	if len(groups) == 0 {
-		return nil
-	}
-	hashes := make([]uint64, len(groups))
-	for i, group := range groups {
-		hashes[i] = c.store.Hasher().Sum(host + "\n" + group)
+	host, path := hostName(r), r.Path()
+	hashes := make([]uint64, 0, len(groups)+min(strings.Count(path, "/"), PrefixDepthMax)+2)
+	hashes = c.names.appendPrefixes(hashes, r.Scheme+"://"+host, path)
+	for _, group := range groups {
+		hashes = append(hashes, c.names.group.Sum(host+"\n"+group))
 	}
 	return hashes
 }
@@ -403,7 +407,7 @@ func (f *fill) fillStore(resp *fetched) {
 	}
 	p.index()
 	key := f.chooseKey(p)
-	writer, err := c.store.Create(c.store.Hasher().Key(key), c.meta(f.request, p, resp.ContentLength))
+	writer, err := c.store.Create(c.store.Hasher().Key(key), f.meta(p, resp.ContentLength))
 	if err != nil {
 		c.stats.StoreErrors.Add(1)
 		f.passOn(resp, "store-full")
@@ -424,7 +428,7 @@ func (f *fill) fillStore(resp *fetched) {
 		if whole.trailers = trailers; trailers != nil {
 			whole.salt = "" // they may speak of the bytes
 		}
-		return c.meta(f.request, &whole, f.written)
+		return f.meta(&whole, f.written)
 	}, trailers)
 }
 
@@ -501,11 +505,11 @@ func mergeMarker(old *response, names []string) *response {
 // writeMarker stores which fields select among the responses of the target.
 func (f *fill) writeMarker(marker *response) {
 	c := f.cache
-	meta := c.markerMeta(f.request, marker)
+	meta := f.markerMeta(marker)
 	lock := c.target(f.found.primary)
 	lock.Lock()
 	defer lock.Unlock()
-	if f.doomed.Load() {
+	if f.outdated(&meta) {
 		return // what is stored under it stays out of reach
 	}
 	writer, err := c.store.Create(c.store.Hasher().Key(f.found.primary), meta)
@@ -525,9 +529,8 @@ func (f *fill) writeMarker(marker *response) {
 // back, the rest is gone.
 func (f *fill) countVariant(marker *response) *response {
 	c := f.cache
-	counted := *marker
-	counted.variants++
-	meta := c.markerMeta(f.request, &counted)
+	counted := response{varyBy: marker.varyBy, salt: marker.salt, variants: marker.variants + 1}
+	meta := f.markerMeta(&counted)
 	lock := c.target(f.found.primary)
 	lock.Lock()
 	defer lock.Unlock()
@@ -536,7 +539,7 @@ func (f *fill) countVariant(marker *response) *response {
 		return &counted
 	}
 	defer current.Close()
-	if current.Value().(*response).salt != marker.salt || f.doomed.Load() {
+	if current.Value().(*response).salt != marker.salt || f.outdated(&meta) {
 		return &counted // it has been replaced: its variants must not come back
 	}
 	if err := c.store.Freshen(c.store.Hasher().Key(f.found.primary), meta); err != nil && !errors.Is(err, store.ErrNotFound) {
@@ -549,8 +552,8 @@ func (f *fill) countVariant(marker *response) *response {
 const endless = 1 << 62
 
 // markerMeta is the meta of a marker: it does not age.
-func (c *Cache) markerMeta(r *Request, marker *response) store.Meta {
-	meta := c.meta(r, marker, 0)
+func (f *fill) markerMeta(marker *response) store.Meta {
+	meta := f.meta(marker, 0)
 	meta.FreshUntil, meta.KeepUntil = endless, endless
 	return meta
 }
@@ -572,7 +575,7 @@ func (f *fill) commit(meta store.Meta, trailers []Field) {
 	lock.Lock()
 	f.mu.Lock()
 	f.trailers = trailers
-	if f.overflow || f.doomed.Load() {
+	if f.overflow || f.outdated(&meta) {
 		f.mu.Unlock()
 		lock.Unlock()
 		f.finish(nil, nil)
@@ -584,10 +587,11 @@ func (f *fill) commit(meta store.Meta, trailers []Field) {
 	}
 	f.mu.Unlock()
 	lock.Unlock()
-	if err != nil { // readers go on with what was written
-		c.stats.StoreErrors.Add(1)
-	} else {
+	switch {
+	case err == nil:
 		c.stats.Stored.Add(1)
+	case !errors.Is(err, store.ErrNotFound): // purged; else readers go on with what was written
+		c.stats.StoreErrors.Add(1)
 	}
 	f.finish(stored, nil)
 }

@@ -64,7 +64,12 @@ type fill struct {
 	keys    []string // in Cache.fills, guarded by Cache.mu
 	ctx     context.Context
 	cancel  context.CancelFunc
-	doomed  atomic.Bool // invalidated meanwhile: must not be stored
+	order   uint64     // of the last purge when the fetch began; changes before ready alone, under Cache.mu
+	named   store.Meta // hashes of what is known from the start of what a purge can name
+	// overtaken: a fetch for the same has begun since, because of a purge. What this
+	// one brings must not take the place of what that one does.
+	overtaken atomic.Bool
+	ofKnown   bool // it fetches a slice of a manifest that is known
 
 	ready chan struct{} // closed when what follows is set
 	verdict

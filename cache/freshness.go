@@ -5,6 +5,7 @@ package cache
 
 import (
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"edgecdn/route"
@@ -159,6 +160,24 @@ func window(said, configured time.Duration) time.Duration {
 	return configured
 }
 
+// freshTo is the instant at which p goes stale: by its lifetime, or by a soft purge.
+func (p *response) freshTo() int64 {
+	if stale := atomic.LoadInt64(&p.stale); stale != 0 {
+		return min(stale, p.freshUntil)
+	}
+	return p.freshUntil
+}
+
+// goStale notes a soft purge.
+func (p *response) goStale(at int64) {
+	for {
+		was := atomic.LoadInt64(&p.stale)
+		if was != 0 && was <= at || atomic.CompareAndSwapInt64(&p.stale, was, at) {
+			return
+		}
+	}
+}
+
 // keepUntil is the instant from which a stored response is of no use.
 func (p *response) keepUntil() int64 {
 	until := p.freshUntil + max(p.staleWhileRevalidate, p.staleIfError, 0)
@@ -182,9 +201,9 @@ func (p *response) usable(now int64) use {
 	switch {
 	case p.has(flagNoCache):
 		return useValidate
-	case now < p.freshUntil:
+	case now < p.freshTo():
 		return useFresh
-	case !p.has(flagNeverStale) && now < p.freshUntil+p.staleWhileRevalidate:
+	case !p.has(flagNeverStale) && now < p.freshTo()+p.staleWhileRevalidate:
 		return useStale
 	}
 	return useValidate
@@ -194,7 +213,7 @@ func (p *response) usable(now int64) use {
 // (RFC 9111 5.2.1). fwd is the reason where it must be validated.
 func (p *response) usableFor(c control, pragma bool, now int64) (u use, fwd Fwd) {
 	u = p.usable(now)
-	left := time.Duration(p.freshUntil - now)
+	left := time.Duration(p.freshTo() - now)
 	switch {
 	case c.noCache || pragma && c == parseControl(nil, ""):
 		return useValidate, FwdRequest
@@ -214,7 +233,7 @@ func (p *response) usableFor(c control, pragma bool, now int64) (u use, fwd Fwd)
 // usableOnError says whether a stale response may stand in for a failed fetch
 // (RFC 5861 4).
 func (p *response) usableOnError(now int64) bool {
-	return !p.has(flagNoCache) && !p.has(flagNeverStale) && now < p.freshUntil+p.staleIfError
+	return !p.has(flagNoCache) && !p.has(flagNeverStale) && now < p.freshTo()+p.staleIfError
 }
 
 // parseTime reads an HTTP-date in any of its three forms (RFC 9110 5.6.7).

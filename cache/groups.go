@@ -4,6 +4,7 @@ package cache
 // and the older Surrogate-Key and Cache-Tag).
 
 import (
+	"math"
 	"strings"
 
 	"github.com/dunglas/httpsfv"
@@ -44,16 +45,36 @@ func groupsOf(fields []Field) (groups []string, ok bool) {
 			return nil, false
 		}
 	}
-	if values := valuesOf(fields, "cache-groups"); values != nil {
-		if list, err := httpsfv.UnmarshalList(values); err == nil {
-			for _, member := range list {
-				if item, ok := member.(httpsfv.Item); ok {
-					if group, ok := item.Value.(string); ok {
-						add(group)
-					}
-				}
+	for _, group := range listedGroups(valuesOf(fields, "cache-groups"), math.MaxInt) {
+		add(group)
+	}
+	return groups, len(groups) <= groupsMax && bytes <= groupBytesMax
+}
+
+// listedGroups returns the groups of a list of strings (RFC 9875 2), at most some;
+// none where it is another list.
+func listedGroups(values []string, most int) (groups []string) {
+	if values == nil {
+		return nil
+	}
+	list, err := httpsfv.UnmarshalList(values)
+	if err != nil {
+		return nil
+	}
+	for _, member := range list {
+		if item, ok := member.(httpsfv.Item); ok {
+			if group, ok := item.Value.(string); ok && group != "" && len(groups) < most {
+				groups = append(groups, group)
 			}
 		}
 	}
-	return groups, len(groups) <= groupsMax && bytes <= groupBytesMax
+	return groups
+}
+
+// inGroupsOf says whether all groups of a stored response are among the given ones.
+// A 304 that takes a response out of a group cannot renew it: a purge of the group
+// that came meanwhile would miss it.
+func inGroupsOf(p *response, groups []string) bool {
+	before, _ := groupsOf(p.fields)
+	return contains(groups, before)
 }

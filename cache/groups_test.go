@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -63,13 +64,17 @@ func TestTooManyGroupsAreNotStored(t *testing.T) {
 	})
 }
 
-func TestGroupHashesBelongToTheirHost(t *testing.T) {
+func TestLabelsBelongToTheirHost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBed(t, route.Host{}, false)
 		fields := []Field{{"cache-tag", "a,b"}}
-		one, other := b.cache.groupHashes("a.test", fields), b.cache.groupHashes("b.test", fields)
-		if len(one) != 2 || one[0] == one[1] || one[0] == other[0] {
-			t.Error(one, other)
+		r := b.request("GET", "/p/q?/r")
+		one := b.cache.labels(r, fields)
+		r.Host = "b.test"
+		all := append(one, b.cache.labels(r, fields)...)
+		slices.Sort(all)
+		if len(one) != 5 || len(slices.Compact(all)) != 10 { // "", /p, /p/q and two groups
+			t.Error(one, all)
 		}
 	})
 }

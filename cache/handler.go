@@ -27,6 +27,7 @@ type exchange struct {
 	hr    *http.Request
 	r     *Request
 	conds conditions
+	order uint64 // of the last purge when it came
 	// filled says why the origin was asked, where what is stored now answers.
 	filled       Fwd
 	filledStatus int
@@ -36,7 +37,7 @@ type exchange struct {
 // to be cached. The Request must be in the context (NewContext).
 func (c *Cache) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 	r := FromContext(hr.Context())
-	x := &exchange{cache: c, w: w, hr: hr, r: r, conds: conditionsOf(r.Fields)}
+	x := &exchange{cache: c, w: w, hr: hr, r: r, conds: conditionsOf(r.Fields), order: c.purges.order.Load()}
 	switch {
 	case c.looped(r):
 		c.stats.Loops.Add(1)
@@ -63,6 +64,9 @@ type found struct {
 	primary, key string
 	marker       *response // of a target whose responses vary
 	fwd          Fwd       // uri-miss or vary-miss where nothing was found
+	// order of the last purge that has been looked up; what is fetched because of
+	// this begins there.
+	order uint64
 }
 
 func (f *found) close() {
@@ -85,7 +89,8 @@ func (c *Cache) find(r *Request) found {
 	r.scratch = appendKey(r.scratch[:0], r)
 	fd := found{primary: string(r.scratch), fwd: FwdURIMiss}
 	fd.key = fd.primary
-	stored := c.open(fd.primary)
+	stored, order := c.openLive(fd.primary)
+	fd.order = order
 	if stored == nil {
 		return fd
 	}
@@ -97,10 +102,31 @@ func (c *Cache) find(r *Request) found {
 	stored.Close()
 	fd.marker, fd.fwd = p, FwdVaryMiss
 	fd.key = string(appendVariant(r.scratch, r, p))
-	if stored = c.open(fd.key); stored != nil {
+	if stored, _ = c.openLive(fd.key); stored != nil {
 		fd.stored, fd.resp = stored, stored.Value().(*response)
 	}
 	return fd
+}
+
+// openLive is open for what a purge may have forgotten, and returns the order up to
+// which that has been looked up.
+func (c *Cache) openLive(key string) (*store.Stored, uint64) {
+	stored := c.open(key)
+	order := c.purges.order.Load()
+	if stored != nil && !c.admits(stored) {
+		stored.Close()
+		stored = nil
+	}
+	return stored, order
+}
+
+// admits says whether what was found may still be used.
+func (c *Cache) admits(stored *store.Stored) bool {
+	if c.purges.admits(stored.Meta(), stored.Value().(*response)) {
+		return true
+	}
+	c.stats.PurgedFound.Add(1)
+	return false
 }
 
 // open returns nil where there is nothing, or nothing that can be read: a broken
@@ -297,7 +323,7 @@ func (x *exchange) fetch(fd found, shared bool) bool {
 		if f.detail == "" {
 			return true
 		}
-		return x.sendSliced(&found{primary: fd.primary, key: fd.key, resp: f.resp}, time.Now().UnixNano(), f.detail)
+		return x.sendSliced(&found{primary: fd.primary, key: fd.key, resp: f.resp, order: fd.order}, time.Now().UnixNano(), f.detail)
 	case verdictFailed:
 		x.failFetch(f.err)
 		return false
@@ -341,6 +367,9 @@ func (x *exchange) live(f *fill, first bool) bool {
 // join answers from the fill's body while it grows; true: the response is not for
 // this request, look again.
 func (x *exchange) join(f *fill, reader *follower, first bool) bool {
+	if !first && x.order > f.order && x.cache.purged(f) {
+		return true
+	}
 	if why := x.unfit(f.resp); why != "" && (!first || why == "precondition") {
 		x.pass(f.found.fwd, why)
 		return false

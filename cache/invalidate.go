@@ -1,12 +1,15 @@
 package cache
 
 // invalidate.go forgets what an unsafe request that succeeded has changed
-// (RFC 9111 4.4).
+// (RFC 9111 4.4, RFC 9875 3).
 
 import (
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
+
+	"edgecdn/cache/store"
 )
 
 func unsafeMethod(method string) bool {
@@ -17,15 +20,73 @@ func unsafeMethod(method string) bool {
 	return true
 }
 
-// invalidateAfter forgets the target of r and what Location and Content-Location
-// name on the same origin. The answer itself, own, may stay (RFC 9110 9.3.3).
-func (c *Cache) invalidateAfter(r *Request, resp *http.Response, own *fill) {
-	c.invalidate(r, own)
-	for _, name := range []string{"Location", "Content-Location"} {
-		if other := c.sameOrigin(r, resp.Header.Get(name)); other != nil {
-			c.invalidate(other, own)
+// invalidateAfter forgets the target of r, what Location and Content-Location name on
+// the same origin, and the groups of Cache-Group-Invalidation; fields are those of
+// the answer. It may stay itself, as own, whose fetch it was (RFC 9110 9.3.3).
+func (c *Cache) invalidateAfter(r *Request, fields []Field, own *fill) {
+	var kept *store.Meta
+	since := uint64(0)
+	if own != nil {
+		meta := own.named
+		meta.Groups = c.labels(own.request, fields)
+		kept, since = &meta, own.order
+	}
+	keys, hashes := c.changed(r, fields, own)
+	if len(hashes) == 0 {
+		return
+	}
+	c.stats.Invalidated.Add(uint64(len(hashes)))
+	order, clean := c.purges.invalidate(hashes, kept, since)
+	if own != nil {
+		c.mu.Lock()
+		own.order = order
+		c.mu.Unlock()
+		own.overtaken.Store(!clean)
+	}
+	for _, key := range keys {
+		c.removeTarget(key)
+	}
+}
+
+// changed returns the primary keys and the hashes of what an answer to r says has
+// changed, as far as something is stored or fetched for it.
+func (c *Cache) changed(r *Request, fields []Field, own *fill) (keys []string, hashes []uint64) {
+	targets := []*Request{r}
+	for _, name := range []string{"location", "content-location"} {
+		reference, _ := fieldValue(fields, name)
+		if other := c.sameOrigin(r, reference); other != nil {
+			targets = append(targets, other)
 		}
 	}
+	for _, target := range targets {
+		key := string(appendKey(nil, target))
+		if hash := c.names.url.Sum(string(appendURL(nil, target))); !slices.Contains(hashes, hash) && c.known(target, key, hash, own) {
+			keys, hashes = append(keys, key), append(hashes, hash)
+		}
+	}
+	for _, group := range listedGroups(valuesOf(fields, "cache-group-invalidation"), groupsMax) {
+		hashes = append(hashes, c.names.group.Sum(hostName(r)+"\n"+group))
+	}
+	return keys, hashes
+}
+
+// known says whether there may be something to forget for a target: what is stored
+// or, but for own, on its way. Where fields and cookies of requests are part of the
+// key nobody can tell.
+func (c *Cache) known(r *Request, key string, url uint64, own *fill) bool {
+	if !keyable(r) {
+		return false
+	}
+	if len(r.Route.Key.Headers)+len(r.Route.Key.Cookies) > 0 || c.store.Has(c.store.Hasher().Key(key)) {
+		return true
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	flying := c.flights.urls[url]
+	if own != nil && own.named.URL == url {
+		flying--
+	}
+	return flying > 0
 }
 
 // sameOrigin returns a GET for what a reference names, nil where it leads to
@@ -60,22 +121,9 @@ func withoutDefaultPort(u *url.URL) string {
 	return u.Host
 }
 
-// invalidate forgets what is stored for the target of r, all variants. A fetch
-// under way that began before must not be stored either.
-func (c *Cache) invalidate(r *Request, own *fill) {
-	if !keyable(r) {
-		return
-	}
-	c.stats.Invalidated.Add(1)
-	key := string(appendKey(nil, r))
-	c.mu.Lock()
-	for _, f := range c.fills {
-		if f != own && f.found.primary == key {
-			f.doomed.Store(true)
-			c.unlist(f)
-		}
-	}
-	c.mu.Unlock()
+// removeTarget removes what is stored under a primary key: what was invalidated must
+// not come back with a restart, which knows nothing of it.
+func (c *Cache) removeTarget(key string) {
 	lock := c.target(key)
 	lock.Lock()
 	defer lock.Unlock()

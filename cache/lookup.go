@@ -51,7 +51,7 @@ func (c *Cache) Lookup(r *Request) (Hit, bool) {
 func (c *Cache) lookupMemory(r *Request) (store.Stored, bool) {
 	r.scratch = appendKey(r.scratch[:0], r)
 	hasher := c.store.Hasher()
-	stored, ok := c.store.Lookup(hasher.Key(text(r.scratch)))
+	stored, ok := c.lookupLive(hasher.Key(text(r.scratch)))
 	if !ok {
 		return stored, false
 	}
@@ -61,5 +61,15 @@ func (c *Cache) lookupMemory(r *Request) (store.Stored, bool) {
 	}
 	r.scratch = appendVariant(r.scratch, r, p)
 	stored.Close()
-	return c.store.Lookup(hasher.Key(text(r.scratch)))
+	return c.lookupLive(hasher.Key(text(r.scratch)))
+}
+
+// lookupLive is the store's Lookup without what purges have forgotten.
+func (c *Cache) lookupLive(key store.Key) (store.Stored, bool) {
+	stored, ok := c.store.Lookup(key)
+	if ok && !c.admits(&stored) {
+		stored.Close()
+		ok = false
+	}
+	return stored, ok
 }

@@ -12,21 +12,18 @@ import (
 	"edgecdn/cache/store"
 )
 
-// listPost puts a POST whose answer may be kept on the list of fills, before it is
-// sent, for the invalidation by others to find; nil where it may not. The caller
-// forgets it.
-func (x *exchange) listPost() *fill {
+// beginPost makes a POST whose answer may be kept one of the fetches under way,
+// before it is sent; nil where it may not. The caller forgets it.
+func (x *exchange) beginPost() *fill {
 	c, r := x.cache, x.r
 	if r.Method != http.MethodPost || r.Route.Bypass || !keyable(r) {
 		return nil
 	}
-	f := &fill{cache: c, request: r.clone()}
-	f.request.Method = http.MethodGet
+	f := c.newFill(r, x.order)
 	f.found.primary = string(appendKey(nil, r))
-	alone := f.found.primary + "\nalone" + newSalt()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	f.keys, c.fills[alone] = []string{alone}, f
+	c.begin(f)
 	return f
 }
 
@@ -47,7 +44,7 @@ func (f *fill) keepPost(resp *http.Response, got *received) *keeping {
 	f.found.key, f.found.resp, f.found.marker = fd.key, fd.resp, fd.marker // not primary, which others read
 	p := got.settle(r.Route)
 	p.fields = without(p.fields, "age")
-	meta := c.meta(r, p, resp.ContentLength)
+	meta := f.meta(p, resp.ContentLength)
 	writer, err := c.store.Create(c.store.Hasher().Key(f.chooseKey(p)), meta)
 	if err != nil {
 		c.stats.StoreErrors.Add(1)
@@ -95,7 +92,7 @@ func (k *keeping) end() {
 	lock := c.target(k.found.primary)
 	lock.Lock()
 	defer lock.Unlock()
-	if !k.whole || k.doomed.Load() {
+	if !k.whole || k.outdated(&k.meta) {
 		return
 	}
 	if k.err == nil {
@@ -111,19 +108,21 @@ func (k *keeping) end() {
 
 // learnFromHead updates or forgets the stored response that the answer to a HEAD
 // speaks of (RFC 9111 4.3.5).
-func (c *Cache) learnFromHead(r *Request, resp *http.Response, got *received) {
-	f := &fill{cache: c, request: r.clone(), found: c.find(r)}
+func (x *exchange) learnFromHead(resp *http.Response, got *received) {
+	c, r := x.cache, x.r
+	f := c.newFill(r, x.order)
+	f.found = c.find(r)
 	defer f.found.close()
 	p := f.found.resp
 	if p == nil || p.status != http.StatusOK || got.status != http.StatusOK || p.coded&^acceptedCodings(r.Fields) != 0 ||
 		conditionsOf(r.Fields).authorization && !p.has(flagAuthorized) {
 		return // not what the HEAD could have been answered from
 	}
+	f.order = max(f.order, f.found.stored.Meta().Order)
 	size := p.total
 	if !p.sliced {
 		size = f.found.stored.Meta().Length
 	}
-	f.request.Method = http.MethodGet
 	if sameValidators(got.fields, p) && (resp.ContentLength < 0 || resp.Header["Content-Length"] == nil || resp.ContentLength == size) {
 		if news := f.merged(got); news != nil {
 			f.renew(news)

@@ -36,8 +36,8 @@ const (
 
 var errEncoding = errors.New("cache: stored header is damaged or of an unknown version")
 
-// response is a decoded stored header. Immutable once made: freshening makes a
-// new one. Instants and spans are in nanoseconds, instants since 1970.
+// response is a decoded stored header. Immutable once made, but for what is known
+// of purges: freshening makes a new one. Instants and spans are in nanoseconds, instants since 1970.
 type response struct {
 	status   int
 	fields   []Field // end to end, lower-case names, sorted by name
@@ -71,6 +71,11 @@ type response struct {
 	// blocks are the header of a whole answer as each protocol sends it, without
 	// what differs from answer to answer; see Hit.Block.
 	blocks [protos][]byte
+
+	// Of one that is stored, atomic: the order up to which purges have been looked
+	// up, or forgotten; the instant from which a soft one makes it stale, 0 if none.
+	checked uint64
+	stale   int64
 }
 
 func (p *response) has(flag uint8) bool { return p.flags&flag != 0 }
@@ -81,7 +86,7 @@ func (p *response) age(now int64) int64 { return max(0, now-p.ageZero) / 1e9 }
 // ttl returns the seconds of freshness left, so that it and the age make up the
 // lifetime; negative when stale.
 func (p *response) ttl(now int64) int64 {
-	d := p.freshUntil - now
+	d := p.freshTo() - now
 	if d < 0 {
 		return (d - (1e9 - 1)) / 1e9
 	}
@@ -287,7 +292,7 @@ func prepare(m *store.Meta, encoders [protos]Encoder) (any, int64, error) {
 	if err != nil {
 		return nil, 0, err
 	}
-	const fieldSize, responseSize = 32, 304
+	const fieldSize, responseSize = 32, 320
 	bytes := len(m.Header) + len(p.weakETag) + responseSize + fieldSize*(cap(p.fields)+len(p.trailers)+len(p.varyBy))
 	return p, int64(bytes + p.encodeBlocks(m.Length, encoders)), nil
 }

@@ -235,7 +235,7 @@ func (x *exchange) pass(fwd Fwd, detail string) {
 		// An answer may begin before the request has ended; not every engine can.
 		_ = http.NewResponseController(x.w).EnableFullDuplex()
 	}
-	posted := x.listPost()
+	posted := x.beginPost()
 	if posted != nil {
 		defer x.cache.forget(posted)
 	}
@@ -249,12 +249,12 @@ func (x *exchange) pass(fwd Fwd, detail string) {
 		x.failFetch(err)
 		return
 	}
-	if unsafeMethod(x.r.Method) && resp.StatusCode >= 200 && resp.StatusCode < 400 {
-		x.cache.invalidateAfter(x.r, resp, posted)
-	}
 	got := x.cache.receive(x.r.Route, resp, sent)
+	if unsafeMethod(x.r.Method) && resp.StatusCode >= 200 && resp.StatusCode < 400 {
+		x.cache.invalidateAfter(x.r, got.fields, posted)
+	}
 	if x.r.Method == http.MethodHead && !x.r.Route.Bypass && keyable(x.r) {
-		x.cache.learnFromHead(x.r, resp, &got)
+		x.learnFromHead(resp, &got)
 	}
 	if posted != nil {
 		if kept := posted.keepPost(resp, &got); kept != nil {

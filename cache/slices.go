@@ -129,7 +129,7 @@ func (f *fill) writeManifest(resp *fetched, size, number int64) (*response, erro
 	key := f.chooseKey(p)
 	f.sliceKey = sliceKey(key, p, number)
 	c.register(f, f.sliceKey)
-	meta := c.meta(f.request, p, 0)
+	meta := f.meta(p, 0)
 	writer, err := c.store.Create(c.store.Hasher().Key(key), meta)
 	if err != nil {
 		return nil, err
@@ -138,8 +138,8 @@ func (f *fill) writeManifest(resp *fetched, size, number int64) (*response, erro
 	lock := c.target(f.found.primary)
 	lock.Lock()
 	defer lock.Unlock()
-	if f.doomed.Load() {
-		return nil, errDoomed
+	if f.outdated(&meta) {
+		return nil, errPurged
 	}
 	stored, err := writer.Commit(meta)
 	if err != nil {
@@ -185,8 +185,8 @@ func (f *fill) fillSlice(resp *fetched, first bool) {
 	at := part.span()
 	key := sliceKey(f.found.key, part.of, part.number)
 	header := &response{status: http.StatusPartialContent, freshUntil: part.of.freshUntil}
-	meta := c.meta(f.request, header, at.n)
-	meta.KeepUntil, meta.Groups = endless, c.groupHashes(f.request.Host, part.of.fields)
+	meta := f.meta(header, at.n)
+	meta.KeepUntil, meta.Groups = endless, c.labels(f.request, part.of.fields)
 	writer, err := c.store.Create(c.store.Hasher().Key(key), meta)
 	if err != nil {
 		_ = resp.Body.Close() // the store will not have it
@@ -327,7 +327,7 @@ func (x *exchange) complete(fd *found) bool {
 	return true
 }
 
-var errDoomed = errors.New("cache: the response was invalidated while it was fetched")
+var errPurged = errors.New("cache: the response was purged while it was fetched")
 
 var errVoid = errors.New("cache: the stored parts are of another representation")
 
@@ -369,7 +369,7 @@ func (in *pieces) seek(number int64) error {
 			return errVoid // it was there a moment ago
 		}
 		in.fetched = true
-		fd := found{primary: in.fd.primary, key: in.fd.key}
+		fd := found{primary: in.fd.primary, key: in.fd.key, order: in.fd.order}
 		if f, in.open, at = c.join(x.r, fd, key, &slice{number, in.manifest}, true); at != placeAgain {
 			break
 		}
@@ -405,7 +405,7 @@ func (in *pieces) ahead(end int64) {
 		stored.Close()
 		return
 	}
-	fd := found{primary: in.fd.primary, key: in.fd.key}
+	fd := found{primary: in.fd.primary, key: in.fd.key, order: in.fd.order}
 	if f, reader, _ := c.join(in.x.r, fd, key, &slice{next, in.manifest}, true); f != nil {
 		reader.leave()
 	}

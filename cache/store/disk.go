@@ -44,6 +44,7 @@ type Disk struct {
 	prepare func(*Meta) (any, int64, error)
 	seen    atomic.Pointer[seenFilter]
 	tuning  tuning
+	claim   claim // of directories that come back
 
 	buffered    atomic.Int64 // bytes that open Writers hold
 	buffersFull atomic.Int64

@@ -21,10 +21,11 @@ const (
 type format struct {
 	seed uint64 // of the Hasher, shared by all directories of a store
 	id   uint64 // of this directory; objects are spread by it
+	claim
 }
 
 func (f format) encode() []byte {
-	return fmt.Appendf(nil, "edge store\nversion %d\nseed %016x\ndirectory %016x\n", formatVersion, f.seed, f.id)
+	return f.claim.encode(fmt.Appendf(nil, "edge store\nversion %d\nseed %016x\ndirectory %016x\n", formatVersion, f.seed, f.id))
 }
 
 func decodeFormat(b []byte) (format, error) {
@@ -45,6 +46,7 @@ func decodeFormat(b []byte) (format, error) {
 	if _, err := fmt.Sscanf(rest, "seed %x\ndirectory %x\n", &f.seed, &f.id); err != nil {
 		return f, errors.New("is damaged: it names no seed")
 	}
+	f.claim = decodeClaim(rest)
 	return f, nil
 }
 

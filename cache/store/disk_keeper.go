@@ -137,6 +137,8 @@ func (v *volume) syncSealed() {
 			// Its checksums tell what did not reach the device.
 			v.stats.syncErrors.Add(1)
 			v.log.Warn("disk: sync of segment failed", "segment", segmentName(seg.id), "err", err)
+		} else {
+			seg.synced.Store(true)
 		}
 	}
 	if len(segs) > 0 && v.tuning.fs.syncDir(v.dir) != nil {

@@ -127,10 +127,10 @@ func (d *Disk) takeIn(v *volume) error {
 	if err := v.clear(); err != nil {
 		return err
 	}
-	if have && v.format.seed == d.seed {
-		return nil
+	if !have || v.format.seed != d.seed {
+		v.format = format{seed: d.seed, id: rand.Uint64()}
 	}
-	return v.writeFormat(d.seed)
+	return v.mark(d.claim)
 }
 
 // openAgain makes sure that a directory that failed is still the one that was

@@ -150,6 +150,7 @@ func (v *volume) appendRecord(w *write) (*segment, error) {
 	stamp(w.head, positionOf(seg.id, unit), v.sequence)
 	w.prefix.headBytes, w.prefix.bodyBytes = len(w.head), len(w.body)
 	seg.entries = append(seg.entries, makeEntry(w.print, unit, w.prefix))
+	seg.noteOrder(w)
 	seg.append(w.head, w.body, padding[:size-int64(len(w.head)+len(w.body))])
 	v.backlog += size
 	if v.backlog >= batchBytes {

@@ -17,3 +17,7 @@ func (h Hasher) Key(text string) Key {
 
 // Sum hashes what a purge can name: a URL, a host, a group.
 func (h Hasher) Sum(text string) uint64 { return xxh3.HashStringSeed(text, h.seed) }
+
+// Domain returns a Hasher whose sums have nothing to do with those of h or of
+// another domain, so that what is named the same in two ways is told apart.
+func (h Hasher) Domain(n uint64) Hasher { return Hasher{h.seed ^ n*0x9E3779B97F4A7C15} }

@@ -7,6 +7,7 @@ import (
 	"hash/crc32"
 	"io"
 	"io/fs"
+	"math"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -33,7 +34,9 @@ type segment struct {
 	files    *openFiles
 	capacity int64 // bytes that the file is made with room for
 
-	written atomic.Int64 // bytes in the file
+	written atomic.Int64  // bytes in the file
+	lowest  atomic.Uint64 // no object in it has a lower Order
+	synced  atomic.Bool   // it is complete and known to be durable
 
 	mu      sync.Mutex
 	path    string
@@ -237,6 +240,7 @@ func readTable(r io.ReaderAt, id uint64, size int64) ([]tableEntry, error) {
 // the first bytes are written.
 func newSegment(fs filesystem, files *openFiles, dir string, id uint64, capacity int64) *segment {
 	s := &segment{id: id, path: filepath.Join(dir, segmentName(id)), fs: fs, files: files, capacity: capacity, charge: capacity}
+	s.lowest.Store(math.MaxUint64)
 	s.append(encodeSegmentHeader(id))
 	return s
 }

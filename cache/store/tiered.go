@@ -29,6 +29,7 @@ type Tiered struct {
 
 	stripes [stripes]stripe
 	offers  chan *object // to the disk tier, when someone has time
+	judge   func(*Meta) *Meta
 	stats   tieredCounters
 }
 
@@ -130,7 +131,7 @@ func (t *Tiered) promote(key Key, from *Stored, version uint64) *Stored {
 		o.onDisk.Store(true)
 		stripe.mu.Lock()
 		defer stripe.mu.Unlock()
-		if stripe.version != version {
+		if stripe.version != version || t.refuses(from.meta) {
 			return false
 		}
 		t.memory.publish(o)
@@ -223,6 +224,9 @@ func (t *Tiered) copyOut(o *object, version uint64) (done bool, err error) {
 	if stripe.version != version {
 		return false, nil
 	}
+	if t.refuses(&meta) {
+		return true, nil
+	}
 	s, err := w.Commit(meta)
 	if err != nil {
 		return false, err
@@ -238,7 +242,15 @@ func (t *Tiered) Freshen(key Key, meta Meta) error {
 	stripe := t.stripe(key.Hash)
 	stripe.mu.Lock()
 	defer stripe.mu.Unlock()
+	if t.refuses(&meta) {
+		return ErrNotFound
+	}
 	stripe.version++
+	return t.freshen(key, meta)
+}
+
+// freshen replaces the header in both tiers; the caller has the stripe.
+func (t *Tiered) freshen(key Key, meta Meta) error {
 	inMemory := t.memory.Freshen(key, meta)
 	if t.disk == nil {
 		return inMemory

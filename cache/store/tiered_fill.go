@@ -102,7 +102,7 @@ func (w *tieredWriter) ReadAt(p []byte, off int64) (int, error) {
 	}
 }
 
-// Commit implements Writer.
+// Commit implements Writer. ErrNotFound where it is purged already.
 func (w *tieredWriter) Commit(meta Meta) (*Stored, error) {
 	if w.memory == nil {
 		return w.commitOnDisk(meta)
@@ -113,6 +113,9 @@ func (w *tieredWriter) Commit(meta Meta) (*Stored, error) {
 	s, err := w.memory.commit(meta, func(o *object) bool {
 		stripe.mu.Lock()
 		defer stripe.mu.Unlock()
+		if t.refuses(&meta) {
+			return false
+		}
 		stripe.version++
 		t.memory.publish(o)
 		published = o
@@ -145,6 +148,9 @@ func (w *tieredWriter) commitOnDisk(meta Meta) (*Stored, error) {
 	stripe := t.stripe(w.key.Hash)
 	stripe.mu.Lock()
 	defer stripe.mu.Unlock()
+	if t.refuses(&meta) {
+		return nil, ErrNotFound
+	}
 	s, err := (*w.current.Load()).Commit(meta)
 	if err != nil {
 		return nil, err

@@ -20,6 +20,10 @@ const (
 
 func (emit emitter) cache(s *cache.Stats) {
 	emit.gauge("edge_cache_fills", "Fetches for the store under way.", float64(s.Fills.Load()))
+	emit.gauge("edge_cache_purge_entries", "Names in the table of purges that are not swept yet.", float64(s.PurgeEntries.Load()))
+	for i, kind := range cache.PurgeKinds {
+		emit.counter("edge_cache_purges_total", "Purges applied, by kind.", s.Purges[i].Load(), admin.Label{Name: "kind", Value: kind})
+	}
 	emit.gauge("edge_cache_decodings", "Bodies being decoded for clients that do not take their coding.", float64(s.Decodings.Load()))
 	for _, c := range []struct {
 		name, help string
@@ -41,7 +45,13 @@ func (emit emitter) cache(s *cache.Stats) {
 		{"edge_cache_sliced_total", "Responses that began to be kept in slices.", &s.Sliced},
 		{"edge_cache_slices_void_total", "Responses in slices given up because a part was of another representation.", &s.SlicesVoid},
 		{"edge_cache_variants_reset_total", "Targets whose variants were forgotten for being too many.", &s.VariantsReset},
-		{"edge_cache_invalidated_total", "Targets forgotten after an unsafe request (RFC 9111 4.4).", &s.Invalidated},
+		{"edge_cache_invalidated_total", "Targets and groups forgotten after an unsafe request (RFC 9111 4.4, RFC 9875 3).", &s.Invalidated},
+		{"edge_cache_invalidations_shared_total", "Invalidations that met another in their place and hit more than they name.", &s.InvalidShared},
+		{"edge_cache_purged_found_total", "Requests that found a stored response that is purged.", &s.PurgedFound},
+		{"edge_cache_purges_full_total", "Waits of purges because the table was at its bound.", &s.PurgesFull},
+		{"edge_cache_sweeps_total", "Passes over all that is stored, because of purges.", &s.Sweeps},
+		{"edge_cache_sweeps_failed_total", "Such passes that did not get to the end; they are made again.", &s.SweepsFailed},
+		{"edge_cache_swept_total", "Objects removed because they were purged, derived ones included.", &s.Swept},
 		{"edge_cache_encoded_total", "Bodies encoded and stored beside the plain ones.", &s.Encoded},
 		{"edge_cache_encoded_saved_bytes_total", "Bytes that encoded bodies are smaller by than the plain ones, once for each.", &s.EncodedSaved},
 		{"edge_cache_encodings_vain_total", "Bodies that hardly got smaller by being encoded; they stay plain.", &s.EncodingsVain},

@@ -1,0 +1,333 @@
+package cache
+
+// generations.go is the table of what was purged: hash of a name -> the highest
+// order of a purge of it. Readers take no lock and wait for nobody; writers
+// exclude each other.
+//
+// A purge first leaves its order in the table and then moves the counter. So who
+// reads the counter and then the table finds in it every purge up to that order,
+// and a hit whose record was looked up at that order need not look again.
+
+import (
+	"math/bits"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"edgecdn/cache/store"
+)
+
+const (
+	// generationsMax bounds what operators' purges name and the sweep has not passed.
+	generationsMax = 1 << 18
+	// slotsMin of a table; a power of two.
+	slotsMin = 1 << 8
+	// roomWait is how long a purge waits for the sweep to make room.
+	roomWait = 5 * time.Second
+	// forgotten marks a record that a hard purge has matched.
+	forgotten = 1<<64 - 1
+)
+
+// generations is the table and what belongs to it.
+type generations struct {
+	order  atomic.Uint64 // of the last purge or invalidation
+	passed atomic.Uint64 // at which the last pass of the sweep that has ended began
+	swept  atomic.Uint64 // all up to it are; their entries have gone
+	table  atomic.Pointer[generationTable]
+	all    generation // of everything
+	// newest orders by what is looked up together.
+	newestURL, newestHost, newestLabel atomic.Uint64
+	invalid                            invalidations
+
+	mu      sync.Mutex // of writers
+	tallies tallies
+	room    chan struct{} // closed and replaced when entries have gone
+	sweep   chan struct{} // there is something to sweep
+	stats   *Stats
+}
+
+// A generation is the newest purges of one name. It is written in the order soft's
+// instant, orders, key, and read in the opposite one.
+type generation struct {
+	key, hard, soft atomic.Uint64
+	since           atomic.Int64 // instant of soft
+}
+
+// raise notes a purge.
+func (g *generation) raise(m *mark, order uint64) {
+	if !m.soft {
+		g.hard.Store(max(g.hard.Load(), order))
+		return
+	}
+	if order > g.soft.Load() {
+		g.since.Store(m.since)
+		g.soft.Store(order)
+	}
+}
+
+func (g *generation) newest() uint64 { return max(g.hard.Load(), g.soft.Load()) }
+
+// generationTable is open addressing with linear probing, at most half full. The
+// filter has some 16 bits for each entry and tells at once, and from the cache of
+// the processor, that most hashes are not there.
+type generationTable struct {
+	slots  []generation
+	filter []atomic.Uint64
+	used   int // of slots; the writer's
+}
+
+func newGenerationTable(entries int) *generationTable {
+	slots := max(slotsMin, 1<<bits.Len(uint(2*entries-1)))
+	return &generationTable{slots: make([]generation, slots), filter: make([]atomic.Uint64, slots/8)}
+}
+
+// find returns the generation of a hash, or nil.
+func (t *generationTable) find(hash uint64) *generation {
+	if t.filter[hash>>32&uint64(len(t.filter)-1)].Load()>>(hash&63)&1 == 0 {
+		return nil
+	}
+	for i := hash >> 8; ; i++ {
+		g := &t.slots[i&uint64(len(t.slots)-1)]
+		switch g.key.Load() {
+		case hash:
+			return g
+		case 0:
+			return nil
+		}
+	}
+}
+
+// place returns the generation of a hash that is not there; the caller fills it in
+// and sets key.
+func (t *generationTable) place(hash uint64) *generation {
+	word := &t.filter[hash>>32&uint64(len(t.filter)-1)]
+	word.Store(word.Load() | 1<<(hash&63))
+	t.used++
+	for i := hash >> 8; ; i++ {
+		if g := &t.slots[i&uint64(len(t.slots)-1)]; g.key.Load() == 0 {
+			return g
+		}
+	}
+}
+
+func (g *generations) init(stats *Stats) {
+	g.stats = stats
+	g.table.Store(newGenerationTable(0))
+	g.tallies.of = map[uint64]*PurgeCount{}
+	g.room, g.sweep = make(chan struct{}), make(chan struct{}, 1)
+}
+
+func (g *generations) begin(order uint64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.order.Store(max(g.order.Load(), order))
+}
+
+// apply gives marks the next order.
+func (g *generations) apply(marks []mark) (uint64, error) {
+	deadline := time.Now().Add(roomWait)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for !g.fits(len(marks)) {
+		g.stats.PurgesFull.Add(1)
+		room := g.room
+		g.mu.Unlock()
+		signal(g.sweep)
+		timer := time.NewTimer(time.Until(deadline))
+		select {
+		case <-room:
+		case <-timer.C:
+		}
+		timer.Stop()
+		g.mu.Lock()
+		if !g.fits(len(marks)) && !time.Now().Before(deadline) {
+			return 0, ErrPurgesFull
+		}
+	}
+	order := g.order.Load() + 1
+	g.write(order, marks)
+	g.order.Store(order) // from here on it holds
+	signal(g.sweep)
+	return order, nil
+}
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// fits says whether there is room for n more entries; called with mu held.
+func (g *generations) fits(n int) bool {
+	used := g.table.Load().used
+	return used+n <= generationsMax || used == 0
+}
+
+// replay notes purges of an earlier start.
+func (g *generations) replay(order uint64, marks []mark) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.write(order, marks)
+	g.order.Store(max(g.order.Load(), order))
+	signal(g.sweep)
+}
+
+// write leaves an order in the table; called with mu held.
+func (g *generations) write(order uint64, marks []mark) {
+	g.tallies.begin(order)
+	t := g.table.Load()
+	if 2*(t.used+len(marks)) > len(t.slots) {
+		t = g.rebuild(len(marks))
+	}
+	for i := range marks {
+		m := &marks[i]
+		if m.kind == PurgeEverything {
+			g.all.raise(m, order)
+			continue
+		}
+		hash := max(m.hash, 1)
+		if at := t.find(hash); at != nil {
+			at.raise(m, order)
+		} else {
+			at = t.place(hash)
+			at.raise(m, order)
+			at.key.Store(hash)
+		}
+		newest := &g.newestLabel
+		switch m.kind {
+		case PurgeURL:
+			newest = &g.newestURL
+		case PurgeHost:
+			newest = &g.newestHost
+		}
+		newest.Store(max(newest.Load(), order))
+	}
+	g.stats.PurgeEntries.Store(int64(t.used))
+}
+
+// rebuild makes a table of what is not swept, with room for more; called with mu
+// held.
+func (g *generations) rebuild(more int) *generationTable {
+	old, swept := g.table.Load(), g.swept.Load()
+	kept := 0
+	for i := range old.slots {
+		if old.slots[i].newest() > swept {
+			kept++
+		}
+	}
+	t := newGenerationTable(2 * (kept + more))
+	for i := range old.slots {
+		from := &old.slots[i]
+		if from.newest() <= swept {
+			continue
+		}
+		to := t.place(from.key.Load())
+		to.hard.Store(from.hard.Load())
+		to.since.Store(from.since.Load())
+		to.soft.Store(from.soft.Load())
+		to.key.Store(from.key.Load())
+	}
+	g.table.Store(t)
+	g.stats.PurgeEntries.Store(int64(t.used))
+	return t
+}
+
+// A match is what the table says of a record: the highest orders above the one that
+// was asked for, and the instant from which a soft purge makes it stale.
+type match struct {
+	hard, soft uint64
+	since      int64
+}
+
+func (m *match) add(g *generation, above uint64) {
+	if hard := g.hard.Load(); hard > above {
+		m.hard = max(m.hard, hard)
+	}
+	if soft := g.soft.Load(); soft > above {
+		since := g.since.Load()
+		if m.soft == 0 || since < m.since {
+			m.since = since
+		}
+		m.soft = max(m.soft, soft)
+	}
+}
+
+// match returns what purges above an order say of what has these hashes.
+func (g *generations) match(meta *store.Meta, above uint64) (m match) {
+	m.add(&g.all, above)
+	t := g.table.Load()
+	if g.newestURL.Load() > above {
+		m.look(t, meta.URL, above)
+	}
+	if g.newestHost.Load() > above {
+		m.look(t, meta.Host, above)
+	}
+	if g.newestLabel.Load() > above {
+		for _, hash := range meta.Groups {
+			m.look(t, hash, above)
+		}
+	}
+	if g.invalid.newest.Load() > above {
+		m.hard = max(m.hard, g.invalid.match(meta, above))
+	}
+	return m
+}
+
+func (m *match) look(t *generationTable, hash, above uint64) {
+	if g := t.find(max(hash, 1)); g != nil {
+		m.add(g, above)
+	}
+}
+
+// admits says whether a stored response may still be used, stale or not. What has
+// been found out is kept with p, its decoded header.
+func (g *generations) admits(meta *store.Meta, p *response) bool {
+	order := g.order.Load()
+	checked := atomic.LoadUint64(&p.checked)
+	if checked >= order {
+		return checked != forgotten
+	}
+	above := max(checked, meta.Order)
+	if above >= order {
+		return true
+	}
+	m := g.match(meta, above)
+	if m.hard != 0 {
+		atomic.StoreUint64(&p.checked, forgotten)
+		return false
+	}
+	if m.soft != 0 {
+		p.goStale(m.since)
+	}
+	for checked < order && !atomic.CompareAndSwapUint64(&p.checked, checked, order) {
+		checked = atomic.LoadUint64(&p.checked)
+	}
+	return checked != forgotten
+}
+
+// pending says whether there is anything to sweep.
+func (g *generations) pending() bool {
+	newest := max(g.all.newest(), g.newestURL.Load(), g.newestHost.Load(), g.newestLabel.Load(), g.invalid.newest.Load())
+	return newest > g.passed.Load()
+}
+
+// crowded says whether the table gets full.
+func (g *generations) crowded() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return float64(g.table.Load().used) > crowded*generationsMax
+}
+
+// forget drops what is swept.
+func (g *generations) forget(order uint64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if order <= g.swept.Load() {
+		return
+	}
+	g.swept.Store(order)
+	g.rebuild(0)
+	close(g.room)
+	g.room = make(chan struct{})
+}

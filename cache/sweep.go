@@ -1,0 +1,169 @@
+package cache
+
+// sweep.go takes out behind everybody's back what is purged, and then what purged
+// it. A pass that began after a purge and has walked over memory and disk has
+// found all of it; when no fetch is under way any more that began before, the purge
+// is swept: table and log may forget it.
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"edgecdn/cache/store"
+)
+
+const (
+	// A pass begins so long after the end of the last one, or several times as long
+	// as that took, for the disk's sake; when the table gets full it begins at once.
+	sweepPause    = time.Second
+	sweepPauseMax = 10 * time.Minute
+	sweepPauseBy  = 4
+	// crowded is the share of the table from which the sweep hurries.
+	crowded = 0.5
+)
+
+// Run sweeps until ctx ends.
+func (c *Cache) Run(ctx context.Context) error {
+	tick := time.NewTicker(sweepPause)
+	defer tick.Stop()
+	var next time.Time
+	var failed error
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-c.purges.sweep:
+		case <-tick.C:
+		}
+		c.retire()
+		if !c.purges.pending() || time.Now().Before(next) && !c.purges.crowded() {
+			continue
+		}
+		began := time.Now()
+		err := c.pass(ctx)
+		if err != nil && ctx.Err() == nil {
+			c.stats.SweepsFailed.Add(1)
+			if failed == nil {
+				c.log.Warn("cache: sweep not ended, will be tried again", "err", err)
+			}
+		}
+		failed = err
+		next = time.Now().Add(min(max(sweepPause, sweepPauseBy*time.Since(began)), sweepPauseMax))
+	}
+}
+
+// pass walks over all that is stored.
+func (c *Cache) pass(ctx context.Context) error {
+	g := &c.purges
+	order := g.order.Load()
+	g.tallies.reset(g.passed.Load(), order)
+	count := func(inMemory bool) func(string, *store.Meta) *store.Meta {
+		return func(_ string, meta *store.Meta) *store.Meta {
+			kept, m := c.judgeMatch(meta)
+			if newest := max(m.hard, m.soft); newest != 0 {
+				if kept == nil {
+					c.stats.Swept.Add(1)
+				}
+				if own(meta) {
+					g.tallies.add(newest, inMemory)
+				}
+			}
+			return kept
+		}
+	}
+	passed := g.passed.Load()
+	err := c.store.Sweep(ctx, store.Sweep{Memory: count(true), Disk: count(false), Order: order, Hurry: g.crowded,
+		MemoryDone: func() { g.tallies.memoryDone(passed, order) }})
+	if err != nil {
+		return err
+	}
+	c.stats.Sweeps.Add(1)
+	g.tallies.done(passed, order)
+	g.passed.Store(order)
+	c.retire()
+	return nil
+}
+
+// retire lets go of what is swept.
+func (c *Cache) retire() {
+	g := &c.purges
+	if passed := g.passed.Load(); passed > g.swept.Load() {
+		g.forget(c.settled(passed))
+	}
+}
+
+// judge returns what becomes of something stored that has this meta: the same, nil
+// where it is purged, or what a soft purge makes of it.
+func (c *Cache) judge(meta *store.Meta) *store.Meta {
+	kept, _ := c.judgeMatch(meta)
+	return kept
+}
+
+func (c *Cache) judgeMatch(meta *store.Meta) (*store.Meta, match) {
+	if meta.Order >= c.purges.order.Load() {
+		return meta, match{}
+	}
+	m := c.purges.match(meta, meta.Order)
+	switch {
+	case m.hard != 0:
+		return nil, m
+	case m.soft == 0 || meta.FreshUntil <= m.since || !own(meta):
+		return meta, m
+	}
+	p, err := decode(meta.Header)
+	if err != nil {
+		return nil, m
+	}
+	p.freshUntil = m.since
+	stale := *meta
+	stale.Header, stale.FreshUntil, stale.KeepUntil = p.encode(), p.freshUntil, p.keepUntil()
+	return &stale, m
+}
+
+// own says whether a stored header is that of a response, not of what is kept for
+// one: a vary marker, a slice, a coded body.
+func own(meta *store.Meta) bool {
+	p, err := decode(meta.Header)
+	return err == nil && p.varyBy == nil && len(p.fields) > 0
+}
+
+// CountPurge says what purges would match now. What is on disk alone is estimated
+// from what is in memory, but for everything, which is known.
+func (c *Cache) CountPurge(ctx context.Context, all []Purge) (PurgeCount, error) {
+	marks, err := c.marks(all)
+	if err != nil {
+		return PurgeCount{}, err
+	}
+	hashes := make(map[uint64]bool, len(marks))
+	everything := false
+	for _, m := range marks {
+		hashes[m.hash] = true
+		everything = everything || m.kind == PurgeEverything
+	}
+	var matched, objects int64
+	err = c.store.Walk(ctx, func(_ string, meta *store.Meta) {
+		objects++
+		named := everything || hashes[meta.URL] || hashes[meta.Host] ||
+			slices.ContainsFunc(meta.Groups, func(hash uint64) bool { return hashes[hash] })
+		if named && own(meta) && c.judge(meta) != nil {
+			matched++
+		}
+	})
+	if err != nil {
+		return PurgeCount{}, err
+	}
+	onDisk := int64(0)
+	for _, dir := range c.store.Stats().Disk.Directories {
+		onDisk += int64(dir.Objects)
+	}
+	onDisk = max(0, onDisk-objects)
+	n := PurgeCount{Memory: matched, MemoryCounted: true}
+	switch {
+	case everything:
+		n.Disk = onDisk
+	case objects > 0:
+		n.Disk = int64(float64(onDisk) * float64(matched) / float64(objects))
+	}
+	return n, nil
+}
