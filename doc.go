@@ -7,6 +7,7 @@
 //   - config: edge.yaml to Config; strict decoding, defaults, validation, reload
 //   - server: listeners, TLS, the engines for HTTP/1.1, HTTP/2 and HTTP/3, drain
 //   - server/gate: what the engines share: a request from its header to its answer
+//   - server/h3: the engine for HTTP/3, on quic-go's connections and streams
 //   - route: Host and path to a Route, matched once per request
 //   - access: who may ask, judged before anything is looked up
 //   - cache: the HTTP cache of RFC 9111; decides, judges, forwards, collapses

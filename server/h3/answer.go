@@ -1,0 +1,131 @@
+package h3
+
+// answer.go sends hits and short replies: one write where the client's windows
+// take them.
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/quic-go/quic-go"
+	"github.com/quic-go/quic-go/quicvarint"
+
+	"edgecdn/cache"
+)
+
+const (
+	// atOnceMax is the longest answer that is copied into quic-go's queue instead
+	// of being waited for. Streams times this much is what one connection can
+	// make us hold.
+	atOnceMax = 16 << 10
+	// headersHead is the head of a HEADERS frame: its type, and its length in four
+	// bytes whatever it is (RFC 9000 16 allows more than are needed).
+	headersHead = 1 + 4
+)
+
+// send sends the hit or the reply.
+func (r *request) send(wait bool) error {
+	if len(r.out) == 0 {
+		r.compose()
+	}
+	if r.urged || r.lasting {
+		r.stream.SetPriority(r.priority.urgency, r.priority.incremental)
+	}
+	if wait {
+		if _, err := r.write(r.out); err != nil {
+			return err
+		}
+		n, err := r.write(r.rest)
+		r.x.Written = r.copied + int64(n)
+		if err != nil {
+			return err
+		}
+	} else {
+		if r.rest != nil {
+			return errAgain
+		}
+		switch err := r.stream.TryWriteAll(r.out); err {
+		case nil:
+		case quic.ErrWouldBlock:
+			r.conn.engine.stats.Blocked.Add(1)
+			return errAgain
+		default:
+			return err
+		}
+		r.x.Written = r.copied
+	}
+	r.stage = stageDone
+	return r.stream.Close()
+}
+
+// compose fills r.out, and r.rest with what is too long to be copied.
+func (r *request) compose() {
+	at := r.startHeaders()
+	if !r.hit {
+		r.composeReply()
+		r.endHeaders(at)
+		r.out = appendData(r.out, int64(len(r.x.Reply.Body)))
+		r.out, r.copied = append(r.out, r.x.Reply.Body...), int64(len(r.x.Reply.Body))
+		return
+	}
+	r.composeHit()
+	r.endHeaders(at)
+	if r.x.Request.Method == http.MethodHead {
+		return
+	}
+	body := r.x.Hit.Body()
+	r.out = appendData(r.out, int64(len(body)))
+	if len(r.out)+len(body) > atOnceMax {
+		r.rest = body
+		return
+	}
+	r.out, r.copied = append(r.out, body...), int64(len(body))
+}
+
+// appendData begins a DATA frame, if there is anything for it.
+func appendData(b []byte, length int64) []byte {
+	if length == 0 {
+		return b
+	}
+	return quicvarint.Append(append(b, frameData), uint64(length))
+}
+
+func (r *request) composeHit() {
+	hit := &r.x.Hit
+	if block := hit.Block(cache.HTTP3); block != nil {
+		r.out = append(r.out, block...)
+		r.fields = hit.AppendTail(r.fields[:0])
+		for i := range r.fields {
+			r.out = appendPlain(r.out, r.fields[i].Name, r.fields[i].Value)
+		}
+		return
+	}
+	r.fields = hit.AppendFields(r.fields[:0])
+	r.out = Encode(r.out, hit.Status, r.fields)
+}
+
+func (r *request) composeReply() {
+	r.out = Encode(r.out, r.x.Reply.Status, r.x.Reply.Fields)
+	var date [len(http.TimeFormat)]byte
+	r.out = appendPlain(r.out, "date", text(time.Now().UTC().AppendFormat(date[:0], http.TimeFormat)))
+}
+
+// startHeaders leaves room for the frame's head.
+func (r *request) startHeaders() (at int) {
+	at = len(r.out)
+	r.out = append(r.out, make([]byte, headersHead)...)
+	return at
+}
+
+// endHeaders adds what every response of ours has.
+func (r *request) endHeaders(at int) {
+	r.out = append(r.out, r.conn.engine.altSvc...)
+	r.endFrame(at)
+}
+
+// endFrame puts the frame's head where room was left.
+func (r *request) endFrame(at int) {
+	length := len(r.out) - at - headersHead
+	r.out[at] = frameHeaders
+	_ = quicvarint.AppendWithLen(r.out[at+1:at+1], uint64(length), 4)
+}
