@@ -38,6 +38,7 @@ var arrows = map[string][]string{
 	"internal/authority":    {},
 	"internal/unit":         {},
 	"origin":                {"route"},
+	"purge":                 {"cache"},
 	"route":                 {},
 	"internal/h1":           {},
 	"internal/huffman":      {},

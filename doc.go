@@ -13,6 +13,7 @@
 //   - cache: the HTTP cache of RFC 9111; decides, judges, forwards, collapses
 //   - cache/store: keeps bytes in memory and on disk; knows no HTTP
 //   - cache/store/storetest: what every store must do, as tests
+//   - purge: what must be forgotten: its log, receipts, what a restart applies again
 //   - origin: the way back to where content comes from
 //   - admin: the operators' side: health, metrics, profiles, the REST API
 //
@@ -34,6 +35,7 @@
 //	access -> route
 //	cache  -> route, cache/store
 //	origin -> route
+//	purge  -> cache
 //	route, admin, cache/store -> nothing of ours
 //	config -> every room's Config
 //	cmd/edge -> all

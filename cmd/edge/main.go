@@ -5,9 +5,11 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"sync/atomic"
 
 	"edgecdn/access"
@@ -16,6 +18,7 @@ import (
 	"edgecdn/cache/store"
 	"edgecdn/config"
 	"edgecdn/origin"
+	"edgecdn/purge"
 	"edgecdn/route"
 	"edgecdn/server"
 )
@@ -30,9 +33,11 @@ func main() { os.Exit(run(os.Args[1:])) }
 //	clients --> server --> route, access
 //	              |
 //	              +------> cache --> store (memory, disk)
-//	                         |
-//	                         +-----> origin --> the origins
-//	operators --> admin --> all of them, through plain structs
+//	                       ^ |
+//	                       | +-----> origin --> the origins
+//	operators --> admin    purge, its log
+//	              |
+//	              +------> all of them, through plain structs
 type node struct {
 	log      *slog.Logger
 	level    *slog.LevelVar
@@ -41,6 +46,7 @@ type node struct {
 	admin    *admin.Server
 
 	// Set while the node starts, not to be used before it serves.
+	purges *purge.Log
 	store  *store.Tiered
 	table  atomic.Pointer[route.Table] // replaced whole by a reload
 	origin *origin.Transport
@@ -67,6 +73,9 @@ func (n *node) openAdmin(cfg *config.Config) (err error) {
 // open makes the other rooms, from the back to the front, and opens the
 // listeners. Nothing is served yet.
 func (n *node) open(cfg *config.Config) (err error) {
+	if n.purges, err = purge.Open(purge.Config{Dir: filepath.Join(cfg.Data, "purge"), Node: cfg.Node}, n.log); err != nil {
+		return err
+	}
 	keep := cfg.Store
 	keep.Prepare = cache.Prepare
 	if n.store, err = store.Open(keep, n.log); err != nil {
@@ -89,6 +98,9 @@ func (n *node) open(cfg *config.Config) (err error) {
 		Match:    n.match,
 		Log:      n.log,
 	})
+	if err := n.remember(); err != nil {
+		return err
+	}
 	n.server, err = server.New(cfg.Server, server.Seam{
 		Match:    n.match,
 		Judge:    access.Judge,
@@ -112,10 +124,14 @@ func (n *node) close() error {
 	if n.origin != nil {
 		n.origin.Close()
 	}
+	var errs []error
 	if n.store != nil {
 		if err := n.store.Close(); err != nil {
-			return fmt.Errorf("close the store: %w", err)
+			errs = append(errs, fmt.Errorf("close the store: %w", err))
 		}
 	}
-	return nil
+	if n.purges != nil {
+		errs = append(errs, n.purges.Close())
+	}
+	return errors.Join(errs...)
 }

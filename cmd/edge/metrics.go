@@ -34,6 +34,7 @@ func (n *node) samples(to func(admin.Sample)) {
 	}
 	emit.server(n.server.Stats())
 	emit.cache(n.cache.Stats())
+	emit.purges(n.purges.Stats())
 	kept := n.store.Stats()
 	emit.store(kept)
 	emit.disk(kept.Disk)

@@ -27,6 +27,7 @@ import (
 	"edgecdn/cache/store"
 	"edgecdn/config"
 	"edgecdn/origin"
+	"edgecdn/purge"
 	"edgecdn/server"
 )
 
@@ -218,6 +219,7 @@ func TestEveryCountIsExported(t *testing.T) {
 		{new(server.Stats), func(e emitter, s any) { e.server(s.(*server.Stats)) }},
 		{new(cache.Stats), func(e emitter, s any) { e.cache(s.(*cache.Stats)) }},
 		{new(origin.Stats), func(e emitter, s any) { e.origin("o", s.(*origin.Stats)) }},
+		{new(purge.Stats), func(e emitter, s any) { e.purges(s.(*purge.Stats)) }},
 		{new(admin.Stats), func(e emitter, s any) { e.admin(s.(*admin.Stats)) }},
 		{&store.Stats{Disk: store.DiskStats{Directories: make([]store.DirectoryStats, 1)}}, func(e emitter, s any) {
 			e.store(*s.(*store.Stats))

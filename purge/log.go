@@ -1,0 +1,412 @@
+package purge
+
+// log.go opens, appends to, and shortens the log.
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"edgecdn/cache"
+)
+
+// Forgetter is what applies purges: a cache.Cache.
+type Forgetter interface {
+	// Purge forgets what is named, at once, and returns the local order of that.
+	Purge([]cache.Purge) (order uint64, err error)
+	// Replay does what Purge did at that order; what was stored later stays.
+	Replay(order uint64, all []cache.Purge) error
+	// CountPurge tells what Purge would forget.
+	CountPurge(context.Context, []cache.Purge) (cache.PurgeCount, error)
+	// PurgeCount tells what the purge of that order has forgotten, while that is
+	// known.
+	PurgeCount(order uint64) (cache.PurgeCount, bool)
+	// SweptOrder is the order up to which nothing is left to forget, durably.
+	SweptOrder() uint64
+}
+
+// Config says what a Log works with.
+type Config struct {
+	// Dir is the log's directory, made if missing. One process uses it at a time;
+	// whoever opens the log has seen to that.
+	Dir string
+	// Node is this node's name in receipts. Default "edge".
+	Node string
+}
+
+// tuning has the bounds, which tests make small.
+type tuning struct {
+	fs           filesystem
+	segmentBytes int64 // a segment that has reached this is followed by another
+	logBytes     int64 // of all segments; from half of it on receipts leave early
+	unswept      int   // entries that the sweep has not passed
+	receipts     int   // kept after the sweep, at least
+	receiptAge   time.Duration
+	pending      int // on their way to the log
+	pendingBytes int
+	keys         int
+	keyAge       time.Duration
+	watchers     int
+	events       int // that a watcher may be behind
+	sweepEvery   time.Duration
+}
+
+var defaultTuning = tuning{
+	fs:           osFS{},
+	segmentBytes: 4 << 20,
+	logBytes:     256 << 20,
+	unswept:      1 << 18,
+	receipts:     10_000,
+	receiptAge:   7 * 24 * time.Hour,
+	pending:      8192,
+	pendingBytes: 32 << 20,
+	keys:         100_000,
+	keyAge:       24 * time.Hour,
+	watchers:     64,
+	events:       256,
+	sweepEvery:   time.Second,
+}
+
+// What Purge may answer; test with errors.Is.
+var (
+	// ErrNotDurable: applied in memory, but a restart may undo it.
+	ErrNotDurable = errors.New("purge: applied, but not written to the log: a restart may undo it; ask again when the disk takes writes")
+	// ErrBusy: too many purges are on their way to the log. Nothing was done.
+	ErrBusy = errors.New("purge: too many purges wait for the disk: try again in a second")
+	// ErrFull: the log is full of purges that the sweep has not passed. Nothing
+	// was done.
+	ErrFull = errors.New("purge: the log is full until the sweep has passed its oldest entries: try again in a few seconds")
+	// ErrKeyReused: the idempotency key came with another purge. Nothing was done.
+	ErrKeyReused = errors.New("purge: the idempotency key was used for another purge: take a new one")
+	// ErrClosed: the node is going down. Nothing was done.
+	ErrClosed = errors.New("purge: the log is closed")
+)
+
+// Log is the log of purges of this node. Its methods may be called by many
+// goroutines at once, Replay and Run by one each.
+type Log struct {
+	cfg   Config
+	t     tuning
+	log   *slog.Logger
+	stats Stats
+
+	// For Open and then Run alone.
+	head   *headFile
+	tail   file // of the last segment, nil: the next frame begins a new one
+	torn   bool // the last write or sync of the tail failed
+	frame  []byte
+	number uint64 // of the next entry
+	// dropped is the last boot in which a sweep was noted.
+	dropped uint64
+
+	wake chan struct{}
+
+	applying sync.Mutex
+
+	mu       sync.Mutex
+	apply    Forgetter // set by Replay, before others ask
+	queue    []*pending
+	queued   int // bytes of what is on its way, in the queue or not yet
+	closed   bool
+	segments []*segment
+	index    []record // by number, and so by order and by ID
+	base     uint64   // the number of index[0]
+	swept    uint64   // the order that the sweep has passed, as the log has it
+	last     ID
+	keys     keys
+	watchers map[chan Receipt]struct{}
+}
+
+// segment is one file of the log. Only Run changes it, under Log.mu.
+type segment struct {
+	header
+	size int64
+}
+
+// record says where an entry is, and what became of it.
+type record struct {
+	id      ID
+	order   uint64
+	time    int64 // milliseconds since 1970
+	segment *segment
+	offset  int64
+	length  int
+	// Once the sweep has passed:
+	swept        int64 // when, in milliseconds since 1970; 0: it has not
+	memory, disk uint64
+	counted      bool
+}
+
+// pending is a purge on its way to the log.
+type pending struct {
+	entry Entry
+	code  []byte
+	done  chan struct{} // closed when err is known
+	err   error
+}
+
+// Incarnation names the log; the store remembers whose orders it holds, and
+// forgets all where it is another's.
+func (l *Log) Incarnation() Incarnation { return l.head.head.incarnation }
+
+// Boot counts the openings of the log: local orders begin with it.
+func (l *Log) Boot() uint64 { return l.head.head.boot }
+
+// Dropped is the last boot in which entries stopped to be applied at starts,
+// because the sweep had passed them: what was away in that boot has missed them.
+// To be asked before Run.
+func (l *Log) Dropped() uint64 { return l.dropped }
+
+// Stats returns the counters.
+func (l *Log) Stats() *Stats { return &l.stats }
+
+// Replay has c apply what the log holds and the sweep has not passed, each entry
+// with the order that it had. From then on Purge asks c.
+func (l *Log) Replay(c Forgetter) error {
+	from := 0
+	for from < len(l.index) && l.index[from].swept != 0 {
+		from++
+	}
+	var of *segment
+	var text []byte
+	for _, r := range l.index[from:] {
+		if r.segment != of {
+			var err error
+			if text, err = l.readSegment(r.segment.sequence); err != nil {
+				return err
+			}
+			of = r.segment
+		}
+		if r.offset+int64(r.length) > int64(len(text)) {
+			return fmt.Errorf("purge: %s %w", segmentName(of.sequence), errDamaged)
+		}
+		e, err := decodeEntry(text[r.offset:][:r.length])
+		if err != nil {
+			return err
+		}
+		if err := c.Replay(e.Order, e.Purges); err != nil {
+			return fmt.Errorf("purge: replay %s: %w", e.ID, err)
+		}
+		l.stats.Replayed.Add(1)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.apply = c
+	return nil
+}
+
+// Run writes purges to the log and follows the sweep, until ctx ends. Purges that
+// are queued then are still written; it returns when the files are closed.
+func (l *Log) Run(ctx context.Context) error {
+	tick := time.NewTicker(l.t.sweepEvery)
+	defer tick.Stop()
+	return l.run(ctx, tick.C)
+}
+
+func (l *Log) run(ctx context.Context, tick <-chan time.Time) error {
+	for {
+		select {
+		case <-l.wake:
+			l.commit()
+		case <-tick:
+			l.followSweep()
+		case <-ctx.Done():
+			l.mu.Lock()
+			l.closed = true
+			l.mu.Unlock()
+			l.commit()
+			l.followSweep()
+			return l.close()
+		}
+	}
+}
+
+// Close gives the files back where Run has not run.
+func (l *Log) Close() error {
+	l.mu.Lock()
+	closed := l.closed
+	l.closed = true
+	l.mu.Unlock()
+	if closed {
+		return nil
+	}
+	return l.close()
+}
+
+func (l *Log) close() error {
+	l.mu.Lock()
+	for events := range l.watchers {
+		l.drop(events)
+	}
+	l.mu.Unlock()
+	err := l.head.file.Close()
+	if l.tail != nil {
+		err = errors.Join(err, l.tail.Close())
+	}
+	if err != nil {
+		return fmt.Errorf("purge: close: %w", err)
+	}
+	return nil
+}
+
+// commit writes what is queued, one frame and one sync for as much as fits.
+func (l *Log) commit() {
+	for {
+		batch := l.batch()
+		if len(batch) == 0 {
+			return
+		}
+		err := l.write(batch)
+		if err != nil {
+			l.stats.NotDurable.Add(uint64(len(batch)))
+			l.log.Error("purges applied but not durable", "purges", len(batch), "err", err)
+			err = fmt.Errorf("%w (%w)", ErrNotDurable, err)
+		}
+		l.settle(batch, err)
+	}
+}
+
+// batch takes a frame's worth of purges off the queue.
+func (l *Log) batch() []*pending {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n, bytes := 0, 0
+	for n < len(l.queue) && (n == 0 || bytes+len(l.queue[n].code) <= EntryBytesMax) {
+		bytes += len(l.queue[n].code)
+		n++
+	}
+	batch := l.queue[:n:n]
+	l.queue = l.queue[n:]
+	if len(l.queue) == 0 {
+		l.queue = nil
+	}
+	return batch
+}
+
+// settle tells those who wait, and makes the purges known where err is nil.
+func (l *Log) settle(batch []*pending, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, p := range batch {
+		p.err = err
+		l.queued -= len(p.code)
+		p.code = nil
+		l.stats.Pending.Add(-1)
+		l.keys.settle(p)
+		if err == nil {
+			l.stats.Purges.Add(1)
+			l.publish(l.receipt(&l.index[p.entry.Place.Number-l.base], p.entry))
+		}
+		close(p.done)
+	}
+	l.gauge()
+}
+
+// write makes a batch durable and puts it into the index.
+func (l *Log) write(batch []*pending) error {
+	if err := l.ready(); err != nil {
+		return err
+	}
+	at := l.segments[len(l.segments)-1]
+	b := openFrame(l.frame[:0], frameEntries)
+	b = binary.AppendUvarint(b, uint64(len(batch)))
+	records := make([]record, len(batch))
+	for i, p := range batch {
+		p.entry.Place = Place{l.Incarnation(), l.number + uint64(i)}
+		stamp(p.code, &p.entry)
+		b = binary.AppendUvarint(b, uint64(len(p.code)))
+		records[i] = record{
+			id: p.entry.ID, order: p.entry.Order, time: p.entry.Time.UnixMilli(),
+			segment: at, offset: at.size + int64(len(b)), length: len(p.code),
+		}
+		b = append(b, p.code...)
+	}
+	l.frame = b
+	if err := l.append(at, b); err != nil {
+		return err
+	}
+	l.number += uint64(len(batch))
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.index = append(l.index, records...)
+	return nil
+}
+
+// append writes a frame behind the others and syncs it. After an error nothing
+// counts as written: the next frame begins a new segment, whose header makes what
+// is left here void.
+func (l *Log) append(at *segment, frame []byte) error {
+	closeFrame(frame, l.Incarnation(), at.size)
+	_, err := l.tail.WriteAt(frame, at.size)
+	if err != nil {
+		err = fmt.Errorf("write %s: %w", segmentName(at.sequence), err)
+	} else if err = l.tail.Sync(); err != nil {
+		err = fmt.Errorf("sync %s: %w", segmentName(at.sequence), err)
+	}
+	if err != nil {
+		l.stats.Errors.Add(1)
+		l.torn = true
+		_ = l.tail.Truncate(at.size) // only to spare the room
+		return err
+	}
+	l.stats.Syncs.Add(1)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	at.size += int64(len(frame))
+	l.stats.Bytes.Add(int64(len(frame)))
+	return nil
+}
+
+// ready sees to it that there is a tail to append to.
+func (l *Log) ready() error {
+	if l.tail != nil && !l.torn && l.segments[len(l.segments)-1].size < l.t.segmentBytes {
+		return nil
+	}
+	if err := l.rotate(); err != nil {
+		l.stats.Errors.Add(1)
+		return err
+	}
+	return nil
+}
+
+// rotate begins a new segment. It is durable, name and all, and the head knows
+// it, before it gets a frame.
+func (l *Log) rotate() error {
+	next := l.head.head
+	next.last, next.number, next.dropped = next.last+1, l.number, l.dropped
+	h := header{l.Incarnation(), next.last, l.number}
+	f, err := l.t.fs.create(segmentPath(l.cfg.Dir, next.last))
+	if err != nil {
+		return fmt.Errorf("create %s: %w", segmentName(next.last), err)
+	}
+	if _, err = f.WriteAt(h.encode(), 0); err == nil {
+		err = f.Sync()
+	}
+	if err == nil {
+		err = l.t.fs.syncDir(l.cfg.Dir)
+	}
+	if err != nil {
+		err = fmt.Errorf("begin %s: %w", segmentName(next.last), err)
+	} else {
+		err = l.head.write(next)
+	}
+	if err != nil {
+		// What stays of it is void without frames, and is made anew.
+		return errors.Join(err, f.Close())
+	}
+	if l.tail != nil {
+		if err := l.tail.Close(); err != nil {
+			l.log.Warn("purge: close segment", "err", err) // all in it is synced
+		}
+	}
+	l.tail, l.torn = f, false
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.segments = append(l.segments, &segment{h, segmentHeader})
+	l.stats.Bytes.Add(segmentHeader)
+	return nil
+}
