@@ -7,6 +7,7 @@
 //   - config: edge.yaml to Config; strict decoding, defaults, validation, reload
 //   - server: listeners, TLS, the engines for HTTP/1.1, HTTP/2 and HTTP/3, drain
 //   - server/gate: what the engines share: a request from its header to its answer
+//   - server/h1: the engine for HTTP/1.1 and 1.0
 //   - server/h3: the engine for HTTP/3, on quic-go's connections and streams
 //   - route: Host and path to a Route, matched once per request
 //   - access: who may ask, judged before anything is looked up
@@ -19,6 +20,7 @@
 //
 // Beside them:
 //
+//   - internal/h1: the wire form of HTTP/1.1 messages, read strictly
 //   - internal/authority: hosts and ports in the one form that is compared and stored
 //   - internal/huffman: the Huffman code of header fields in HTTP/2 and HTTP/3
 //   - internal/unit: units that configuration is written in
