@@ -106,10 +106,12 @@ func (s *Server) config(w http.ResponseWriter, _ *http.Request) {
 // reload answers when the new configuration is in force, or 422 with every
 // problem in it while the old one stays.
 func (s *Server) reload(w http.ResponseWriter, r *http.Request) {
-	s.log.Info("admin: reload asked for", "token", actor(r), "client", clientAddr(r))
+	c := credentialOf(r)
 	if err := s.src.Reload(r.Context()); err != nil {
+		s.audit.note(c, r, "reload", http.StatusUnprocessableEntity, err.Error())
 		writeProblem(w, http.StatusUnprocessableEntity, err.Error())
 		return
 	}
+	s.audit.note(c, r, "reload", http.StatusOK, "in force")
 	writeJSON(w, http.StatusOK, s.src.Status().Config)
 }

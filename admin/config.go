@@ -12,7 +12,11 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
+	"time"
+
+	"edgecdn/internal/authority"
 )
 
 // Config of the operators' side.
@@ -32,19 +36,34 @@ type Config struct {
 	Tokens []Token `yaml:"tokens"`
 }
 
-// Token is a credential, known by its hash only.
+// Token is a credential, known by its hash only, and what it may do.
 type Token struct {
-	// Name shown in logs.
+	// Name shown in logs, in receipts of purges and by `edge token list`.
 	Name string `yaml:"name"`
-	// SHA256 of the token, in hexadecimal; `edge token` prints a token and this.
+	// SHA256 of the token, in hexadecimal; `edge token new` prints a token and this.
 	SHA256 string `yaml:"sha256"`
+	// Scopes say what the token may do; there is no default. purge: URLs,
+	// prefixes, hosts and groups. purge:all: everything at once. read: metrics,
+	// status, profiles, receipts, the configuration with secrets masked. config:
+	// reload, list and revoke tokens. drain and dns: for what changes the node's
+	// part in traffic and in DNS.
+	Scopes []string `yaml:"scopes"`
+	// Hosts limits the scope purge to these: exact names and wildcards
+	// ("*.example.com", one or more labels), any port. None: all hosts. Other
+	// scopes cannot be limited; give them a token of their own.
+	Hosts []string `yaml:"hosts"`
+	// Expires is the instant from which the token is refused, such as
+	// 2027-01-31T00:00:00Z. Default: never.
+	Expires string `yaml:"expires"`
 }
 
 const (
 	defaultListen = "127.0.0.1:8081"
 	off           = "off"
 	tokensMax     = 256
+	tokenHostsMax = 256
 	hostsMax      = 256
+	nameBytesMax  = 64
 )
 
 // WithDefaults returns the configuration with what was left out filled in.
@@ -70,20 +89,66 @@ func (c Config) Validate(report func(path, problem string)) {
 	if len(c.Tokens) > tokensMax {
 		report("tokens", fmt.Sprintf("%d tokens; at most %d are allowed", len(c.Tokens), tokensMax))
 	}
-	seen := make(map[string]bool, len(c.Tokens))
+	seen, hashes := make(map[string]bool, len(c.Tokens)), make(map[string]bool, len(c.Tokens))
 	for i, t := range c.Tokens {
-		at := fmt.Sprintf("tokens[%d]", i)
-		switch {
-		case t.Name == "":
-			report(at+".name", "is missing: name the token after who holds it, such as ci or prometheus")
-		case seen[t.Name]:
-			report(at+".name", fmt.Sprintf("%q is used twice: give each token a name of its own", t.Name))
+		at := fmt.Sprintf("tokens[%d].", i)
+		t.validate(func(path, problem string) { report(at+path, problem) })
+		if t.Name != "" && seen[t.Name] {
+			report(at+"name", fmt.Sprintf("%q is used twice: give each token a name of its own", t.Name))
 		}
-		seen[t.Name] = true
-		if raw, err := hex.DecodeString(t.SHA256); err != nil || len(raw) != 32 {
-			report(at+".sha256", "is not a SHA-256 in hexadecimal (64 digits): `edge token` prints a new token and its hash")
+		if hash := strings.ToLower(t.SHA256); hash != "" && hashes[hash] {
+			report(at+"sha256", "is that of another token in this list: make one for each with `edge token new`")
+		}
+		seen[t.Name], hashes[strings.ToLower(t.SHA256)] = true, true
+	}
+}
+
+func (t Token) validate(report func(path, problem string)) {
+	switch {
+	case t.Name == "":
+		report("name", "is missing: name the token after who holds it, such as ci or prometheus")
+	case t.Name == TokenFile:
+		report("name", fmt.Sprintf("%q is the name of the token that is made where none is configured: choose another", t.Name))
+	case !plainTokenName(t.Name):
+		report("name", fmt.Sprintf("%.80q is not a name: use up to %d letters, digits, dots, dashes and underscores", t.Name, nameBytesMax))
+	}
+	if raw, err := hex.DecodeString(t.SHA256); err != nil || len(raw) != 32 {
+		report("sha256", "is not a SHA-256 in hexadecimal (64 digits): `edge token new` prints a new token and its hash")
+	}
+	if len(t.Scopes) == 0 {
+		report("scopes", "is missing: a token without scopes could only ask for health; name what it may do: "+scopeNames())
+	}
+	for i, scope := range t.Scopes {
+		if !slices.Contains(allScopes, Scope(scope)) {
+			report(fmt.Sprintf("scopes[%d]", i), fmt.Sprintf("%.80q is not a scope: choose from %s", scope, scopeNames()))
+		} else if len(t.Hosts) > 0 && Scope(scope) != ScopePurge {
+			report(fmt.Sprintf("scopes[%d]", i), fmt.Sprintf("%s cannot be limited to hosts: leave hosts out, or give %s a token of its own", scope, scope))
 		}
 	}
+	if len(t.Hosts) > tokenHostsMax {
+		report("hosts", fmt.Sprintf("%d hosts; at most %d are allowed", len(t.Hosts), tokenHostsMax))
+	}
+	for i, host := range t.Hosts {
+		name := strings.TrimPrefix(host, "*.")
+		if got, ok := authority.Parse(name, ""); !ok || got != name || strings.Contains(name, ":") && name[0] != '[' {
+			report(fmt.Sprintf("hosts[%d]", i), fmt.Sprintf("%.80q is not a bare name in lower case: write it without scheme and port, such as www.example.com or *.example.com", host))
+		}
+	}
+	if t.Expires != "" {
+		if _, err := time.Parse(time.RFC3339, t.Expires); err != nil {
+			report("expires", fmt.Sprintf("%.80q is not an instant: write it such as 2027-01-31T00:00:00Z", t.Expires))
+		}
+	}
+}
+
+// plainTokenName lets names pass that stand in a path, a log and a table as they are.
+func plainTokenName(name string) bool {
+	for _, c := range []byte(name) {
+		if c != '.' && c != '-' && c != '_' && (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') {
+			return false
+		}
+	}
+	return name != "" && len(name) <= nameBytesMax && name != "." && name != ".."
 }
 
 func (c Config) validateListen(report func(path, problem string)) {

@@ -1,7 +1,9 @@
 package admin
 
 import (
+	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -62,4 +64,30 @@ func TestBadSampleIsAnErrorAndNotAPanic(t *testing.T) {
 			t.Errorf("%+v: %d, log %q", bad, w.Code, logged)
 		}
 	}
+}
+
+func TestScrapesAreBounded(t *testing.T) {
+	n := &node{}
+	src := n.sources(t.TempDir())
+	entered, leave := make(chan struct{}, scrapesMax), make(chan struct{})
+	src.Samples = func(func(Sample)) {
+		entered <- struct{}{}
+		<-leave
+	}
+	token, hash := NewToken()
+	s, err := New(Config{Tokens: []Token{{Name: "p", SHA256: hash, Scopes: []string{"read"}}}}, src, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	scrape := ask{path: "/metrics", authorization: "Bearer " + token}
+	var scrapes sync.WaitGroup
+	for range scrapesMax {
+		scrapes.Go(func() { s.answer(scrape) })
+		<-entered
+	}
+	if w := s.answer(scrape); w.Code != 503 {
+		t.Errorf("one over the bound: %d", w.Code)
+	}
+	close(leave)
+	scrapes.Wait()
 }

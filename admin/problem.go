@@ -13,10 +13,17 @@ type problem struct {
 	Title  string `json:"title"`
 	Status int    `json:"status"`
 	Detail string `json:"detail,omitempty"`
+	// Errors names the fields of the request's JSON that are wrong.
+	Errors []FieldError `json:"errors,omitempty"`
 }
 
 func writeProblem(w http.ResponseWriter, status int, detail string) {
 	writeBody(w, status, "application/problem+json", problem{Title: http.StatusText(status), Status: status, Detail: detail})
+}
+
+// writeFieldProblem says which fields of the request are wrong.
+func writeFieldProblem(w http.ResponseWriter, status int, detail string, fields ...FieldError) {
+	writeBody(w, status, "application/problem+json", problem{http.StatusText(status), status, detail, fields})
 }
 
 func writeJSON(w http.ResponseWriter, status int, v any) {

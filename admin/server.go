@@ -9,19 +9,16 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/http/pprof"
 	"net/netip"
 	"sync/atomic"
 	"syscall"
 	"time"
-
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
 // What this listener bears: it serves few clients, so that bounds can be tight.
 const (
 	headerBytesMax = 16 << 10
-	bodyBytesMax   = 1 << 20
+	bodyBytesMax   = 4 << 20 // 10,000 URLs of 400 bytes
 	connectionsMax = 256
 	scrapesMax     = 4 // at the same time
 	headerTimeout  = 5 * time.Second
@@ -49,22 +46,31 @@ type Sources struct {
 	Reload func(context.Context) error
 	// Samples gives every metric of the node.
 	Samples func(emit func(Sample))
+	// Purges forgets what operators name; nil while the node starts.
+	Purges func() Purges
 }
 
 // Stats counts what happened on the listener since the start.
 type Stats struct {
 	Requests           atomic.Uint64 // requests of all kinds
 	HostRefused        atomic.Uint64 // Host was not one of ours
-	AuthFailures       atomic.Uint64 // no token came, or a wrong one
+	AuthFailures       atomic.Uint64 // no token came, or one that is wrong, revoked or expired
+	Forbidden          atomic.Uint64 // the token may not do what it asked for
+	TokenLimited       atomic.Uint64 // a token was used too often
 	RateLimited        atomic.Uint64 // refused unseen after too many such failures
 	FailuresFull       atomic.Uint64 // failures from more addresses than are told apart
 	ConnectionsRefused atomic.Uint64 // closed at once: too many were open
+	PurgesAccepted     atomic.Uint64 // purges that were made, by API and by method
+	PurgesRefused      atomic.Uint64 // purges that were refused, by API and by method, once a token was shown
+	Watchers           atomic.Int64  // streams of events that are open
+	WatchersRefused    atomic.Uint64 // streams refused: too many were open
+	AuditErrors        atomic.Uint64 // lines that are missing in the audit log
 }
 
 // live is what Apply replaces.
 type live struct {
 	hosts       map[string]bool
-	credentials []credential
+	credentials []*credential
 }
 
 // Server is the operators' side of a node.
@@ -73,7 +79,12 @@ type Server struct {
 	src      Sources
 	log      *slog.Logger
 	live     atomic.Pointer[live]
-	failures failures
+	failures failures // on the admin listener
+	purgers  failures // of PURGE on public listeners, so that they do not shut operators out
+	revoked  *revoked
+	audit    *audit
+	bodies   chan struct{} // slots for purges that are read
+	watchers chan struct{} // slots for streams of events
 	stats    Stats
 	http     *http.Server
 	listener net.Listener
@@ -82,7 +93,15 @@ type Server struct {
 // New makes a server. It makes the token under the data directory if none is
 // configured and none is there, and logs where.
 func New(cfg Config, src Sources, log *slog.Logger) (*Server, error) {
-	s := &Server{cfg: cfg.WithDefaults(), src: src, log: log}
+	s := &Server{
+		cfg: cfg.WithDefaults(), src: src, log: log,
+		bodies: make(chan struct{}, bodiesMax), watchers: make(chan struct{}, watchersMax),
+	}
+	s.audit = newAudit(src.Data, log, &s.stats.AuditErrors)
+	var err error
+	if s.revoked, err = openRevoked(src.Data); err != nil {
+		return nil, err
+	}
 	if err := s.Apply(cfg); err != nil {
 		return nil, err
 	}
@@ -128,16 +147,33 @@ func (s *Server) Apply(cfg Config) error {
 		if addr, err := netip.ParseAddr(host); err != nil || !addr.IsUnspecified() {
 			next.hosts[hostname(host)] = true
 		}
-		var made string
-		if next.credentials, made, err = credentials(cfg, s.src.Data); err != nil {
-			return err
-		}
-		if made != "" {
-			s.log.Info("admin: token made, as none is configured", "file", made)
-		}
 	}
+	var made string
+	var err error
+	if next.credentials, made, err = credentials(cfg.WithDefaults(), s.src.Data); err != nil {
+		return err
+	}
+	if made != "" {
+		s.log.Info("admin: token made, as none is configured", "file", made)
+	}
+	s.keepUse(next)
 	s.live.Store(next)
 	return nil
+}
+
+// keepUse carries over how much the tokens have been used: a reload forgives nothing.
+func (s *Server) keepUse(next *live) {
+	last := s.live.Load()
+	if last == nil {
+		return
+	}
+	for _, c := range next.credentials {
+		for _, old := range last.credentials {
+			if old.hash == c.hash {
+				c.use = old.use
+			}
+		}
+	}
 }
 
 // Listen opens the listener. It does nothing where it is configured off.
@@ -193,54 +229,6 @@ func (s *Server) Run(ctx context.Context) error {
 		return fmt.Errorf("admin: stop: %w", err)
 	}
 	return nil
-}
-
-// handler is the table of what is answered. Only what stands in open is answered
-// without a token; a path that nobody added wants one as well.
-func (s *Server) handler() http.Handler {
-	open, closed := http.NewServeMux(), http.NewServeMux()
-	open.Handle("/healthz", allow(http.MethodGet, s.health))
-	open.Handle("/readyz", allow(http.MethodGet, s.ready))
-	open.Handle("/", s.checkToken(closed))
-
-	closed.Handle("/metrics", allow(http.MethodGet, promhttp.HandlerFor(newRegistry(s.src.Samples), promhttp.HandlerOpts{
-		ErrorLog:            slog.NewLogLogger(s.log.Handler(), slog.LevelError),
-		MaxRequestsInFlight: scrapesMax,
-	}).ServeHTTP))
-	closed.Handle("/v1/status", allow(http.MethodGet, s.status))
-	closed.Handle("/v1/config", allow(http.MethodGet, s.config))
-	closed.Handle("/v1/reload", allow(http.MethodPost, s.reload))
-	closed.Handle("/debug/pprof/", allow(http.MethodGet, pprof.Index))
-	closed.Handle("/debug/pprof/cmdline", allow(http.MethodGet, pprof.Cmdline))
-	closed.Handle("/debug/pprof/profile", allow(http.MethodGet, pprof.Profile))
-	closed.Handle("/debug/pprof/symbol", allow(http.MethodGet, pprof.Symbol))
-	closed.Handle("/debug/pprof/trace", allow(http.MethodGet, pprof.Trace))
-	closed.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		writeProblem(w, http.StatusNotFound, fmt.Sprintf("nothing is at %.80q", r.URL.Path))
-	})
-
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Cache-Control", "no-store")
-		w.Header().Set("X-Content-Type-Options", "nosniff")
-		r.Body = http.MaxBytesReader(w, r.Body, bodyBytesMax)
-		s.checkHost(open).ServeHTTP(w, r)
-	})
-}
-
-// allow answers 405 for other methods; HEAD goes with GET.
-func allow(method string, handle http.HandlerFunc) http.Handler {
-	allowed := method
-	if method == http.MethodGet {
-		allowed = "GET, HEAD"
-	}
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method != method && (method != http.MethodGet || r.Method != http.MethodHead) {
-			w.Header().Set("Allow", allowed)
-			writeProblem(w, http.StatusMethodNotAllowed, "use "+allowed+" here")
-			return
-		}
-		handle(w, r)
-	})
 }
 
 // boundListener closes connections over the bound at once instead of letting

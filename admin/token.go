@@ -33,50 +33,48 @@ func NewToken() (token, hash string) {
 	return token, hex.EncodeToString(sum[:])
 }
 
-// A credential is a token that is let in, by its hash.
-type credential struct {
-	name string
-	hash [sha256.Size]byte
-}
-
-// identify returns the name of the credential that token belongs to. It looks at
-// all of them whatever it finds, so that time tells nothing of the hashes.
-func identify(credentials []credential, token string) (name string, ok bool) {
+// identify returns the credential that token belongs to, nil for none. It looks
+// at all of them whatever it finds, so that time tells nothing of the hashes.
+func identify(credentials []*credential, token string) *credential {
 	sum := sha256.Sum256([]byte(token))
 	found := -1
-	for i := range credentials {
-		equal := subtle.ConstantTimeCompare(sum[:], credentials[i].hash[:])
+	for i, c := range credentials {
+		equal := subtle.ConstantTimeCompare(sum[:], c.hash[:])
 		found = subtle.ConstantTimeSelect(equal, i, found)
 	}
 	if found < 0 {
-		return "", false
+		return nil
 	}
-	return credentials[found].name, true
+	return credentials[found]
 }
 
 // credentials returns those that cfg names, or, where it names none, the one in
-// the data directory, made now if it is not there yet. made is its path then.
-func credentials(cfg Config, data string) (all []credential, made string, err error) {
+// the data directory, made now if it is not there yet; it may do everything. made
+// is its path then.
+func credentials(cfg Config, data string) (all []*credential, made string, err error) {
 	for _, t := range cfg.Tokens {
-		c := credential{name: t.Name}
-		if n, err := hex.Decode(c.hash[:], []byte(t.SHA256)); err != nil || n != len(c.hash) {
-			return nil, "", fmt.Errorf("admin: token %q: sha256 is not 64 hexadecimal digits", t.Name)
+		c, err := newCredential(t)
+		if err != nil {
+			return nil, "", err
 		}
 		all = append(all, c)
 	}
-	if len(all) > 0 {
+	if len(all) > 0 || cfg.Listen == off {
 		return all, "", nil
 	}
 	path := filepath.Join(data, TokenFile)
 	token, err := ReadToken(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		made = path
-		token, err = makeTokenFile(path)
+		token, _ = NewToken()
+		if err = writeWhole(path, []byte(token+"\n")); err != nil {
+			err = fmt.Errorf("admin: make token file: %w", err)
+		}
 	}
 	if err != nil {
 		return nil, "", err
 	}
-	return []credential{{name: TokenFile, hash: sha256.Sum256([]byte(token))}}, made, nil
+	return []*credential{{name: TokenFile, hash: sha256.Sum256([]byte(token)), scopes: allScopes, made: true, use: new(use)}}, made, nil
 }
 
 // ReadToken reads a token file. It refuses one that others may read, as a secret
@@ -99,29 +97,6 @@ func ReadToken(path string) (string, error) {
 	token := strings.TrimSpace(string(b[:n]))
 	if len(token) < 32 {
 		return "", fmt.Errorf("admin: token file %s holds no token of 32 characters or more: remove it, and a new one is made at the next start", path)
-	}
-	return token, nil
-}
-
-// makeTokenFile makes the file whole or not at all: a start that dies in the
-// middle leaves no half token behind.
-func makeTokenFile(path string) (string, error) {
-	token, _ := NewToken()
-	dir := filepath.Dir(path)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return "", fmt.Errorf("admin: make token file: %w", err)
-	}
-	f, err := os.CreateTemp(dir, ".admin-token-*") // mode 0600
-	if err != nil {
-		return "", fmt.Errorf("admin: make token file: %w", err)
-	}
-	defer os.Remove(f.Name())
-	_, err = f.WriteString(token + "\n")
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return "", fmt.Errorf("admin: make token file: %w", err)
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return "", fmt.Errorf("admin: make token file: %w", err)
 	}
 	return token, nil
 }

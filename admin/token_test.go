@@ -31,7 +31,7 @@ func TestTokenIsMadeOnceAndOnlyWhereNoneIsConfigured(t *testing.T) {
 	log := slog.New(slog.NewTextHandler(&logged, nil))
 
 	_, hash := NewToken()
-	if _, err := New(Config{Tokens: []Token{{"ops", hash}}}, (&node{}).sources(data), log); err != nil {
+	if _, err := New(Config{Tokens: []Token{{Name: "ops", SHA256: hash, Scopes: []string{"read"}}}}, (&node{}).sources(data), log); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(path); err == nil {
