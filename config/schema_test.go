@@ -81,7 +81,7 @@ func scalarSchema(typ reflect.Type) *jsonschema.Schema {
 var required = map[string][]string{
 	"":                   {"server", "hosts"},
 	"server.Certificate": {"cert", "key"},
-	"admin.Token":        {"name", "sha256"},
+	"admin.Token":        {"name", "sha256", "scopes"},
 	"store.DiskConfig":   {"path"},
 	"origin.Config":      {"url"},
 	"route.Host":         {"names"},
@@ -228,6 +228,8 @@ func TestSchemaRefusesWhatParseRefuses(t *testing.T) {
 		{"header_timeout: 5s", "header_timeout: 5"},
 		{"header_timeout: 5s", "header_timeout: 5 seconds"},
 		{"      sha256: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08\n", ""},
+		{"      scopes: [purge]\n", ""},
+		{"      scopes: [purge]", "      scopes: purge"},
 		{"    url: https://origin.example.com\n", ""},
 		{"  - names: [www.example.com, \"*.static.example.com\"]\n    origin: web", "  - origin: web"},
 		{"names: [www.example.com, \"*.static.example.com\"]", "names: {a: b}"},

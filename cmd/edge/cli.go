@@ -16,7 +16,7 @@ type cli struct {
 	Reload  reloadCmd  `cmd:"" help:"Have a node read its configuration again."`
 	Get     getCmd     `cmd:"" help:"Fetch a URL and explain what the caches on the way did."`
 	Store   storeCmd   `cmd:"" help:"Look into the disk tier of a stopped node."`
-	Token   tokenCmd   `cmd:"" help:"Make a token for the admin listener."`
+	Token   tokenCmd   `cmd:"" help:"Make, list and revoke tokens of the admin listener."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
 

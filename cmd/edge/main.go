@@ -63,6 +63,7 @@ func (n *node) openAdmin(cfg *config.Config) (err error) {
 		Config:   n.config,
 		Reload:   n.reload,
 		Samples:  n.samples,
+		Purges:   func() admin.Purges { return nil },
 	}, n.log)
 	if err != nil {
 		return err

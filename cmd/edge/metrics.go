@@ -124,11 +124,16 @@ func (emit emitter) admin(s *admin.Stats) {
 	for _, refused := range []struct {
 		reason string
 		count  *atomic.Uint64
-	}{{"host", &s.HostRefused}, {"token", &s.AuthFailures}, {"rate", &s.RateLimited}} {
+	}{{"host", &s.HostRefused}, {"token", &s.AuthFailures}, {"rate", &s.RateLimited}, {"scope", &s.Forbidden}, {"token_rate", &s.TokenLimited}} {
 		emit.counter("edge_admin_refused_total", "Requests refused on the admin listener, by reason.", refused.count.Load(),
 			admin.Label{Name: "reason", Value: refused.reason})
 	}
 	emit.counter("edge_admin_addresses_full_total", "Failures to show a token from more addresses than are told apart.", s.FailuresFull.Load())
+	emit.counter("edge_admin_purges_total", "Purges made by the API and by the method PURGE.", s.PurgesAccepted.Load())
+	emit.counter("edge_admin_purges_refused_total", "Purges refused, by the API and by the method PURGE, after a token was shown.", s.PurgesRefused.Load())
+	emit.gauge("edge_admin_watchers", "Streams of purge events that are open.", float64(s.Watchers.Load()))
+	emit.counter("edge_admin_watchers_refused_total", "Streams of purge events refused because too many were open.", s.WatchersRefused.Load())
+	emit.counter("edge_admin_audit_errors_total", "Lines that could not be written to the audit log.", s.AuditErrors.Load())
 	emit.counter("edge_admin_connections_refused_total", "Connections closed at once on the admin listener because too many were open.", s.ConnectionsRefused.Load())
 }
 

@@ -36,6 +36,19 @@ type nodeFlags struct {
 	Data  string `default:"./data" placeholder:"DIR" help:"Data directory of a node on this machine."`
 }
 
+// askOrPrint is ask, or where raw is set prints the answer as it came.
+func (f nodeFlags) askOrPrint(method, path string, answer any, raw bool, stdout io.Writer) error {
+	if !raw {
+		return f.ask(method, path, answer)
+	}
+	var text json.RawMessage
+	if err := f.ask(method, path, &text); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(stdout, "%s\n", text)
+	return err
+}
+
 // ask sends a request to the node's admin listener and decodes its answer into
 // answer. All answers but 200 are errors.
 func (f nodeFlags) ask(method, path string, answer any) error {

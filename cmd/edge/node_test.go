@@ -38,6 +38,7 @@ func startAdmin(t *testing.T) *adminNode {
 		Config:  func() (any, error) { return nil, nil },
 		Reload:  func(context.Context) error { return n.reload },
 		Samples: func(func(admin.Sample)) {},
+		Purges:  func() admin.Purges { return nil },
 	}, slog.New(slog.DiscardHandler))
 	if err == nil {
 		err = s.Listen()

@@ -106,7 +106,7 @@ func TestReloadReachesEveryRoom(t *testing.T) {
 		return fmt.Sprintf(`
 data: %s
 server: {http: ["127.0.0.1:0"], access_log: {format: off}}
-admin: {listen: "127.0.0.1:0", tokens: [{name: ops, sha256: %s}]}
+admin: {listen: "127.0.0.1:0", tokens: [{name: ops, sha256: %s, scopes: [read]}]}
 log: {level: %s}
 origins: {web: {url: "%s"%s}}
 hosts: [{names: ["*"], origin: web, request: {set: {X-Secret: "${SECRET}"}}}]
