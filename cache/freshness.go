@@ -4,7 +4,6 @@ package cache
 // (RFC 9111 4.2). Pure: the clock is an argument.
 
 import (
-	"net/http"
 	"sync/atomic"
 	"time"
 
@@ -234,12 +233,6 @@ func (p *response) usableFor(c control, pragma bool, now int64) (u use, fwd Fwd)
 // (RFC 5861 4).
 func (p *response) usableOnError(now int64) bool {
 	return !p.has(flagNoCache) && !p.has(flagNeverStale) && now < p.freshTo()+p.staleIfError
-}
-
-// parseTime reads an HTTP-date in any of its three forms (RFC 9110 5.6.7).
-func parseTime(s string) (time.Time, bool) {
-	t, err := http.ParseTime(s)
-	return t, err == nil
 }
 
 func firstOfList(s string) string {

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 )
 
 // conditions are the precondition fields of a request, found in one pass.
@@ -236,5 +235,3 @@ func sortFields(fields []Field) {
 }
 
 func seconds(n int64) string { return strconv.FormatInt(n, 10) }
-
-func httpDate(t time.Time) string { return t.UTC().Format("Mon, 02 Jan 2006 15:04:05 GMT") }
