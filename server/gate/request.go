@@ -46,7 +46,7 @@ func (w *response) request(ctx context.Context) (*http.Request, bool) {
 		r.Header[name] = values[i : i+1 : i+1]
 	}
 	if req.HasBody {
-		w.body = requestBody{x: x, stream: w.stream, request: r}
+		w.body = requestBody{x: x, stream: w.stream}
 		r.Body = &w.body
 		if x.ContentLength < 0 && req.Proto == cache.HTTP1 {
 			r.TransferEncoding = []string{"chunked"}
@@ -55,7 +55,9 @@ func (w *response) request(ctx context.Context) (*http.Request, bool) {
 	} else {
 		r.ContentLength = 0
 	}
-	return r.WithContext(cache.NewContext(ctx, req)), true
+	r = r.WithContext(cache.NewContext(ctx, req))
+	w.body.request = r // the one that handlers look for trailers in
+	return r, true
 }
 
 // announce moves the names in Trailer to where net/http has them.

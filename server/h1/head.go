@@ -200,16 +200,16 @@ func (c *conn) judge(req *cache.Request) refusal {
 			return faultRefusal(wire.FaultHost)
 		}
 	}
-	if r.Upgrade {
-		dropUpgrade(req)
-	}
+	dropUpgrade(req, r.Upgrade && r.Minor > 0)
 	return refusal{}
 }
 
-// dropUpgrade takes away offers of protocols that nobody here would switch to
-// (RFC 9110 7.8), such as h2c, so that the request is one like any other.
-func dropUpgrade(req *cache.Request) {
-	if value, ok := req.Field("upgrade"); ok && strings.EqualFold(value, "websocket") {
+// dropUpgrade takes away offers of protocols that nobody here would switch to,
+// such as h2c, and those that HTTP/1.0 cannot make (RFC 9110 7.8): the request is
+// one like any other then.
+func dropUpgrade(req *cache.Request, offered bool) {
+	value, ok := req.Field("upgrade")
+	if !ok || offered && strings.EqualFold(value, "websocket") {
 		return
 	}
 	kept := req.Fields[:0]

@@ -36,6 +36,7 @@ type stream struct {
 
 	reading sync.Mutex  // held by Read; guards body
 	over    atomic.Bool // the handler has returned
+	failed  atomic.Bool // the body never ends
 	body    body
 	watch   watch
 
@@ -95,6 +96,9 @@ func (s *stream) Read(p []byte) (int, error) {
 		s.body.err = nil // what is left can still be read away
 		return n, http.ErrBodyReadAfterClose
 	}
+	if s.body.err != nil {
+		s.failed.Store(true)
+	}
 	if s.body.ended && !was {
 		s.watch.start()
 	}
@@ -149,7 +153,7 @@ func (s *stream) Head(status int, fields []cache.Field, h gate.Framing) error {
 	if h.Close || s.toClose {
 		c.closing = true
 	}
-	if c.engine.draining.Load() {
+	if c.engine.draining.Load() || s.failed.Load() {
 		c.closing, c.lingers = true, true
 	}
 	c.buffer()
