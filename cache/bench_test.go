@@ -31,14 +31,18 @@ var browserFields = []Field{
 	{"priority", "u=0, i"},
 }
 
-// hitCases are requests that memory answers, by what has to be judged for them.
-var hitCases = []struct {
+// hitCase is a request that memory answers, by what has to be judged for it.
+type hitCase struct {
 	name   string
 	fields []Field
 	host   route.Host
 	vary   string
+	more   []string // fields of the response: name, value, ...
 	status int
-}{
+	coding string // of the body that is sent
+}
+
+var hitCases = []hitCase{
 	{name: "bare", fields: []Field{}, status: 200},
 	{name: "browser", status: 200},
 	{name: "if-none-match", fields: append([]Field{{"if-none-match", `"0", W/"1"`}}, browserFields...), status: 304},
@@ -50,30 +54,39 @@ var hitCases = []struct {
 	{name: "vary", vary: "Accept-Encoding, Accept-Language", status: 200},
 	{name: "vary-listed", vary: "Accept-Language", status: 200,
 		host: route.Host{Policy: route.Policy{Cache: route.Cache{Vary: map[string][]string{"Accept-Language": {"de", "en"}}}}}},
+	{name: "groups", status: 200, more: []string{"Cache-Groups", `"a", "b"`, "Surrogate-Key", "c d e", "Cache-Tag", "f,g,h"}},
+	{name: "stale-windows", status: 200, more: []string{"CDN-Cache-Control", "max-age=36000, stale-while-revalidate=60, stale-if-error=600"}},
+	{name: "coded", status: 200, coding: "br", more: []string{"Content-Type", "text/css"}},
+	{name: "coded-304", fields: append([]Field{{"if-none-match", `W/"1"`}}, browserFields...), status: 304, more: []string{"Content-Type", "text/css"}},
 	{name: "key", status: 200, host: route.Host{Policy: route.Policy{Cache: route.Cache{
 		Key: route.Key{Headers: []string{"Accept-Language"}, Cookies: []string{"theme"}, Query: route.Query{Deny: []string{"utm_*"}}}}}}},
 }
 
 // hitBed is a cache with so many stored responses, and the request for each.
-func hitBed(t testing.TB, host route.Host, fields []Field, vary string, keys int) (*Cache, []*Request) {
+func hitBed(t testing.TB, hc hitCase, keys int) (*Cache, []*Request) {
 	t.Helper()
 	memory, err := store.Open(store.Config{Memory: store.MemoryConfig{Bytes: 256 << 20}, Prepare: Prepare}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
+	host, fields := hc.host, hc.fields
 	host.Names, host.Origin = []string{"*"}, "o"
 	table, err := route.NewTable([]route.Host{host})
 	if err != nil {
 		t.Fatal(err)
 	}
-	body := bytes.Repeat([]byte("x"), 1000)
+	body := bytes.Repeat([]byte("x"), 2000)
 	o := &scriptedOrigin{answers: map[string]answerFunc{"": func(r *http.Request) (*http.Response, error) {
 		h := []string{"Cache-Control", "public, max-age=36000", "ETag", `"1"`, "Last-Modified", "Mon, 01 Jan 2024 00:00:00 GMT",
 			"Content-Type", "image/png", "Server", "origin/1.0", "Strict-Transport-Security", "max-age=31536000"}
-		if vary != "" {
-			h = append(h, "Vary", vary)
+		if hc.vary != "" {
+			h = append(h, "Vary", hc.vary)
 		}
-		return answering(200, bytes.NewReader(body), 1000, h...)(r)
+		resp, err := answering(200, bytes.NewReader(body), 2000, h...)(r)
+		for i := 0; i < len(hc.more); i += 2 {
+			resp.Header.Set(hc.more[i], hc.more[i+1])
+		}
+		return resp, err
 	}}}
 	c := New(Config{Store: memory, Origin: o, Direct: func(ctx context.Context, _, target string) context.Context {
 		return context.WithValue(ctx, targetKey{}, target)
@@ -85,10 +98,12 @@ func hitBed(t testing.TB, host route.Host, fields []Field, vary string, keys int
 	requests := make([]*Request, keys)
 	for i := range requests {
 		target := fmt.Sprintf("/assets/%d/page-%d.html?v=%d", i%97, i, i)
-		b.do(t.Context(), b.request("GET", target, browserFields...))
+		for range 2 { // fetched, and asked for in a coding
+			b.do(t.Context(), b.request("GET", target, browserFields...))
+			c.work.Wait()
+		}
 		requests[i] = b.request("GET", target, fields...)
 	}
-	c.work.Wait()
 	t.Cleanup(func() {
 		c.Close()
 		if err := memory.Close(); err != nil {
@@ -102,12 +117,12 @@ func hitBed(t testing.TB, host route.Host, fields []Field, vary string, keys int
 func TestHitAllocatesNothing(t *testing.T) {
 	for _, hc := range hitCases {
 		t.Run(hc.name, func(t *testing.T) {
-			c, requests := hitBed(t, hc.host, hc.fields, hc.vary, 1)
+			c, requests := hitBed(t, hc, 1)
 			r := requests[0]
 			allocs := testing.AllocsPerRun(200, func() {
 				hit, ok := c.Lookup(r)
-				if !ok || hit.Status != hc.status {
-					t.Fatal(ok, hit.Status)
+				if !ok || hit.Status != hc.status || hit.coding != hc.coding {
+					t.Fatal(ok, hit.Status, hit.coding)
 				}
 				hit.Release()
 			})
@@ -122,7 +137,7 @@ func TestHitAllocatesNothing(t *testing.T) {
 func BenchmarkHit(b *testing.B) {
 	for _, hc := range hitCases {
 		b.Run(hc.name, func(b *testing.B) {
-			c, requests := hitBed(b, hc.host, hc.fields, hc.vary, 2000)
+			c, requests := hitBed(b, hc, 2000)
 			b.ReportAllocs()
 			i := 0
 			for b.Loop() {
@@ -139,7 +154,7 @@ func BenchmarkHit(b *testing.B) {
 
 // BenchmarkFields costs the field lines of a hit.
 func BenchmarkFields(b *testing.B) {
-	c, requests := hitBed(b, route.Host{}, nil, "", 1)
+	c, requests := hitBed(b, hitCase{}, 1)
 	hit, ok := c.Lookup(requests[0])
 	if !ok {
 		b.Fatal("no hit")
@@ -154,7 +169,7 @@ func BenchmarkFields(b *testing.B) {
 
 // BenchmarkMiss costs a request that is fetched and stored, without the origin.
 func BenchmarkMiss(b *testing.B) {
-	c, requests := hitBed(b, route.Host{}, nil, "", 1)
+	c, requests := hitBed(b, hitCase{}, 1)
 	r := requests[0]
 	hr, err := http.NewRequestWithContext(NewContext(b.Context(), r), "GET", "https://a.test/", nil)
 	if err != nil {
