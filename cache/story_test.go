@@ -17,6 +17,7 @@ package cache
 //	requests N              the origin has seen so many requests since last asked
 //	saw NAME VALUE          the origin's last request had this field, or as :method this method
 //	unseen NAME             ... and not this one
+//	seen-like NAME PATTERN  the origin's last request had this field, * for any text
 //	sleep DURATION
 //	purge [soft] KIND [NAME]  of the host that requests go to; for host: NAME
 //	sweep                   until all purges are swept
@@ -34,6 +35,7 @@ import (
 	"net/netip"
 	"net/textproto"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -372,7 +374,7 @@ func (b *bed) step(verb, rest string, fields []Field, files map[string][]byte) e
 		if v, ok := b.last.sent[http.CanonicalHeaderKey(arg)]; ok {
 			return fmt.Errorf("got %q", v)
 		}
-	case "requests", "saw", "unseen":
+	case "requests", "saw", "unseen", "seen-like":
 		return b.origin.check(verb, arg, value)
 	case "sleep":
 		d, err := time.ParseDuration(arg)
@@ -420,6 +422,11 @@ func (o *scriptedOrigin) check(verb, arg, value string) error {
 			got = o.last.Method
 		}
 		if got != value {
+			return fmt.Errorf("the origin saw %q", got)
+		}
+	case "seen-like":
+		got := strings.Join(o.last.Header.Values(arg), ", ")
+		if ok, err := path.Match(value, got); err != nil || !ok {
 			return fmt.Errorf("the origin saw %q", got)
 		}
 	case "unseen":

@@ -271,3 +271,17 @@ func (a answer) text() (string, error) {
 		fmt.Fprintf(&text, "%s %s\n", part.Header.Get("Content-Range"), content)
 	}
 }
+
+// An edge whose origin is itself says so instead of asking without end (RFC 8586).
+func TestLoopIsBroken(t *testing.T) {
+	n := newNode(t)
+	n.args = []string{"serve", "--origin", "http://" + n.http, "--http", n.http, "--https", n.https, "--admin", n.admin, "--data", n.data}
+	n.start(t)
+	for _, protocol := range protocols {
+		a := newClient(t, n, protocol).get(t, "/"+protocol)
+		a.want(t, 508, "edge")
+		if got := a.Header.Get("Proxy-Status"); got != "edge; error=proxy_loop_detected" {
+			t.Errorf("%s: Proxy-Status %q", protocol, got)
+		}
+	}
+}
