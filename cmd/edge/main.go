@@ -63,7 +63,7 @@ func (n *node) openAdmin(cfg *config.Config) (err error) {
 		Config:   n.config,
 		Reload:   n.reload,
 		Samples:  n.samples,
-		Purges:   func() admin.Purges { return nil },
+		Purges:   n.operatorPurges,
 	}, n.log)
 	if err != nil {
 		return err

@@ -1,0 +1,165 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+)
+
+// countingOrigin answers each request with another number.
+func countingOrigin(t *testing.T) *sampleOrigin {
+	var fetches atomic.Int64
+	behind := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Cache-Control", "max-age=36000, stale-if-error=36000")
+		w.Header().Set("ETag", `"always"`)
+		fmt.Fprint(w, fetches.Add(1))
+	}))
+	t.Cleanup(behind.Close)
+	return &sampleOrigin{url: behind.URL}
+}
+
+// fetch returns the number of the fetch that the node's answer is of, and whether
+// it came from its store.
+func (n *node) fetch(t *testing.T, path string) (number int, hit bool) {
+	t.Helper()
+	resp, err := http.Get("http://" + n.http + path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != 200 {
+		t.Fatalf("%s: %s %v", path, resp.Status, err)
+	}
+	if number, err = strconv.Atoi(string(body)); err != nil {
+		t.Fatal(err)
+	}
+	return number, strings.HasPrefix(resp.Header.Get("Cache-Status"), "edge; hit")
+}
+
+// purge asks for a purge and returns whether it was acknowledged.
+func (n *node) purge(t *testing.T, body string) bool {
+	t.Helper()
+	token, err := os.ReadFile(filepath.Join(n.data, "admin.token"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req, err := http.NewRequest("POST", "http://"+n.admin+"/v1/purges", strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return false
+	}
+	defer resp.Body.Close()
+	var made struct{ ID, State string }
+	return resp.StatusCode == 202 && json.NewDecoder(resp.Body).Decode(&made) == nil && made.ID != ""
+}
+
+// written waits until so many objects are on disk and written out.
+func (n *node) written(t *testing.T, objects int) {
+	t.Helper()
+	backlog := regexp.MustCompile(`(?m)^edge_store_disk_backlog_bytes\{.*\} 0$`)
+	eventually(t, "objects are on disk", func() bool { return diskObjects(t, n) >= objects && backlog.MatchString(n.metrics(t)) })
+}
+
+// A node that is killed right after it has answered does not serve again what was
+// purged, nor lose what is newer than the purge or was not named.
+func TestPurgeSurvivesKill(t *testing.T) {
+	n := startEdge(t, countingOrigin(t))
+	keep := func(path string) (number int) {
+		for range 3 {
+			number, _ = n.fetch(t, path)
+		}
+		return number
+	}
+	other := keep("/other/1")
+	for round, body := range []string{
+		`{"urls": ["http://HOST/dir/1"]}`,
+		`{"prefixes": ["HOST/dir"]}`,
+		`{"urls": ["http://HOST/dir/1"]}`,
+	} {
+		old := keep("/dir/1")
+		n.written(t, 2)
+		if !n.purge(t, strings.ReplaceAll(body, "HOST", n.http)) {
+			t.Fatal("not acknowledged")
+		}
+		n.kill()
+		n.start(t)
+		if number, hit := n.fetch(t, "/dir/1"); number == old || hit {
+			t.Errorf("round %d: fetch %d is served (hit %v), and %d was purged", round, number, hit, old)
+		}
+		if number, hit := n.fetch(t, "/other/1"); number != other || !hit {
+			t.Errorf("round %d: fetch %d (hit %v) of what was not purged, not %d", round, number, hit, other)
+		}
+		newer := keep("/dir/1")
+		n.written(t, 2)
+		n.kill()
+		n.start(t)
+		if number, hit := n.fetch(t, "/dir/1"); number != newer || !hit {
+			t.Errorf("round %d: fetch %d (hit %v), not %d, which is newer than the purge", round, number, hit, newer)
+		}
+	}
+}
+
+// A node that is killed in a storm of purges keeps each one that it has answered.
+func TestPurgeStormSurvivesKill(t *testing.T) {
+	const objects, workers = 400, 8
+	n := startEdge(t, countingOrigin(t))
+	path := func(i int) string { return fmt.Sprintf("/%d", i) }
+	before := make([]int, objects)
+	for i := range before {
+		for range 2 {
+			before[i], _ = n.fetch(t, path(i))
+		}
+	}
+	n.written(t, objects*9/10)
+	acknowledged := make([]bool, objects)
+	var next, done atomic.Int64
+	enough := make(chan struct{})
+	var wg sync.WaitGroup
+	for range workers {
+		wg.Go(func() {
+			for i := int(next.Add(2)); i < objects; i = int(next.Add(2)) { // every other one
+				if !n.purge(t, fmt.Sprintf(`{"urls": ["http://%s%s"]}`, n.http, path(i))) {
+					return
+				}
+				acknowledged[i] = true
+				if done.Add(1) == objects/8 {
+					close(enough)
+				}
+			}
+		})
+	}
+	<-enough
+	n.kill()
+	wg.Wait()
+	n.start(t)
+	kept := 0
+	for i := range before {
+		number, hit := n.fetch(t, path(i))
+		if acknowledged[i] && (number == before[i] || hit) {
+			t.Errorf("%s is back, and its purge was acknowledged", path(i))
+		}
+		if hit {
+			kept++
+		}
+	}
+	t.Logf("%d purges acknowledged before the kill, %d objects kept", done.Load(), kept)
+	if kept < objects/3 {
+		t.Errorf("only %d of %d that were not purged are there", kept, objects)
+	}
+}
