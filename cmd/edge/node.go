@@ -52,27 +52,61 @@ func (f nodeFlags) askOrPrint(method, path string, answer any, raw bool, stdout 
 // ask sends a request to the node's admin listener and decodes its answer into
 // answer. All answers but 200 are errors.
 func (f nodeFlags) ask(method, path string, answer any) error {
-	base, err := f.base()
+	got, err := f.send(nodeRequest{method: method, path: path, timeout: answerTimeout})
 	if err != nil {
 		return err
+	}
+	if got.status != http.StatusOK {
+		return got.problem()
+	}
+	return got.decode(answer)
+}
+
+// nodeRequest is what a command asks a node.
+type nodeRequest struct {
+	method, path string
+	body         []byte // JSON; nil for none
+	key          string // Idempotency-Key; "" for none
+	timeout      time.Duration
+}
+
+// nodeAnswer is what the node says, whatever the status.
+type nodeAnswer struct {
+	at     string // what was asked
+	status int
+	header http.Header
+	body   []byte
+}
+
+// send asks the node.
+func (f nodeFlags) send(q nodeRequest) (*nodeAnswer, error) {
+	base, err := f.base()
+	if err != nil {
+		return nil, err
 	}
 	token := f.Token
 	if token == "" {
 		token, err = admin.ReadToken(filepath.Join(f.Data, admin.TokenFile))
 		if errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("no token: give --token or EDGE_TOKEN, or with --data the data directory of the node (none in %s)", f.Data)
+			return nil, fmt.Errorf("no token: give --token or EDGE_TOKEN, or with --data the data directory of the node (none in %s)", f.Data)
 		}
 		if err != nil {
-			return err
+			return nil, err
 		}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), answerTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), q.timeout)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, method, base+path, http.NoBody)
+	req, err := http.NewRequestWithContext(ctx, q.method, base+q.path, bytes.NewReader(q.body))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	req.Header.Set("Authorization", "Bearer "+token)
+	if q.body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	if q.key != "" {
+		req.Header.Set("Idempotency-Key", q.key)
+	}
 	// No proxy and no redirect: the token goes to the node and to nobody else.
 	client := http.Client{
 		Transport:     &http.Transport{DisableKeepAlives: true},
@@ -80,29 +114,30 @@ func (f nodeFlags) ask(method, path string, answer any) error {
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return fmt.Errorf("no node answers at %s: %w", base, errors.Unwrap(err))
+		return nil, fmt.Errorf("no node answers at %s: %w", base, errors.Unwrap(err))
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, answerBytesMax))
 	if err != nil {
-		return fmt.Errorf("%s%s: %w", base, path, err)
+		return nil, fmt.Errorf("%s%s: %w", base, q.path, err)
 	}
-	if resp.StatusCode != http.StatusOK {
-		return problemIn(resp, body)
-	}
-	if err := json.NewDecoder(bytes.NewReader(body)).Decode(answer); err != nil {
-		return fmt.Errorf("%s%s does not answer as a node does: %w", base, path, err)
+	return &nodeAnswer{base + q.path, resp.StatusCode, resp.Header, body}, nil
+}
+
+func (a *nodeAnswer) decode(answer any) error {
+	if err := json.NewDecoder(bytes.NewReader(a.body)).Decode(answer); err != nil {
+		return fmt.Errorf("%s does not answer as a node does: %w", a.at, err)
 	}
 	return nil
 }
 
-// problemIn makes an error of a problem (RFC 9457) or of any other answer.
-func problemIn(resp *http.Response, body []byte) error {
+// problem makes an error of a problem (RFC 9457) or of any other answer.
+func (a *nodeAnswer) problem() error {
 	var problem struct{ Detail string }
-	if json.Unmarshal(body, &problem) == nil && problem.Detail != "" {
+	if json.Unmarshal(a.body, &problem) == nil && problem.Detail != "" {
 		return errors.New(problem.Detail)
 	}
-	return fmt.Errorf("%s answers %s", resp.Request.URL.Host, resp.Status)
+	return fmt.Errorf("%s answers %d %s", a.at, a.status, http.StatusText(a.status))
 }
 
 // base returns the URL of the admin listener.

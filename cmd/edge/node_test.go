@@ -18,11 +18,12 @@ type adminNode struct {
 	data     string
 	notReady []string
 	reload   error
+	purges   *purgesFake
 }
 
 func startAdmin(t *testing.T) *adminNode {
 	t.Helper()
-	n := &adminNode{data: t.TempDir()}
+	n := &adminNode{data: t.TempDir(), purges: &purgesFake{}}
 	s, err := admin.New(admin.Config{Listen: "127.0.0.1:0"}, admin.Sources{
 		Data:     n.data,
 		NotReady: func() []string { return n.notReady },
@@ -38,7 +39,7 @@ func startAdmin(t *testing.T) *adminNode {
 		Config:  func() (any, error) { return nil, nil },
 		Reload:  func(context.Context) error { return n.reload },
 		Samples: func(func(admin.Sample)) {},
-		Purges:  func() admin.Purges { return nil },
+		Purges:  func() admin.Purges { return n.purges },
 	}, slog.New(slog.DiscardHandler))
 	if err == nil {
 		err = s.Listen()
