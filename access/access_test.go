@@ -9,8 +9,10 @@ import (
 )
 
 func TestJudge(t *testing.T) {
-	open := tableRoute(t, nil)
-	readOnly := tableRoute(t, []string{"GET", "HEAD"})
+	open := tableRoute(t, route.Policy{})
+	readOnly := tableRoute(t, route.Policy{Methods: []string{"GET", "HEAD"}})
+	yes := true
+	purging := tableRoute(t, route.Policy{Methods: []string{"GET"}, Purge: &yes})
 	const all = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 	tests := []struct {
 		name   string
@@ -22,6 +24,8 @@ func TestJudge(t *testing.T) {
 	}{
 		{"GET", open, "GET", access.Allow, 0, ""},
 		{"unknown methods reach the origin", open, "PROPFIND", access.Allow, 0, ""},
+		{"PURGE never reaches it", open, "PURGE", access.Deny, 405, all},
+		{"PURGE that is let in", purging, "PURGE", access.Allow, 0, ""},
 		{"lower case is another method", readOnly, "get", access.Deny, 405, "GET, HEAD"},
 		{"CONNECT without a route", nil, "CONNECT", access.Deny, 501, ""},
 		{"CONNECT with a route", open, "CONNECT", access.Deny, 501, ""},
@@ -43,16 +47,17 @@ func TestJudge(t *testing.T) {
 }
 
 func TestJudgeAllowsWithoutAllocating(t *testing.T) {
-	r := tableRoute(t, nil)
+	r := tableRoute(t, route.Policy{})
 	client := netip.MustParseAddr("192.0.2.1")
 	if n := testing.AllocsPerRun(100, func() { access.Judge(r, "GET", client) }); n != 0 {
 		t.Errorf("%v allocations, want none", n)
 	}
 }
 
-func tableRoute(t *testing.T, methods []string) *route.Route {
+func tableRoute(t *testing.T, policy route.Policy) *route.Route {
 	t.Helper()
-	table, err := route.NewTable([]route.Host{{Names: []string{"*"}, Policy: route.Policy{Origin: "o", Methods: methods}}})
+	policy.Origin = "o"
+	table, err := route.NewTable([]route.Host{{Names: []string{"*"}, Policy: policy}})
 	if err != nil {
 		t.Fatal(err)
 	}

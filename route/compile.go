@@ -101,6 +101,7 @@ func merge(host, path *Policy) Policy {
 	if out.Methods == nil {
 		out.Methods = host.Methods
 	}
+	inherit(&out.Purge, host.Purge)
 	if out.Rewrite == nil {
 		out.Rewrite = host.Rewrite
 	}
@@ -228,6 +229,9 @@ func compilePolicy(p *Policy) *Route {
 			r.Methods = append(r.Methods, "HEAD")
 		}
 		r.allow = strings.Join(r.Methods, ", ")
+	}
+	if r.Purge = p.Purge != nil && *p.Purge; r.Purge {
+		r.allow += ", PURGE"
 	}
 	return r
 }

@@ -40,6 +40,10 @@ type Policy struct {
 	// Methods that are let in; others are answered 405. GET lets HEAD in too.
 	// Default: all but CONNECT and TRACE.
 	Methods []string `yaml:"methods"`
+	// Purge lets the method PURGE in, from clients that show a token with the
+	// scope purge (admin.tokens): it forgets the URL that it asks for, and is
+	// answered by the edge. It is never passed on to an origin. Default false.
+	Purge *bool `yaml:"purge"`
 	// Cache rules.
 	Cache Cache `yaml:"cache"`
 	// Rewrite changes the target that the origin sees. The cache key keeps the

@@ -28,6 +28,7 @@ type Route struct {
 	// Origin is "" where a host only redirects: what no redirect takes is 404.
 	Origin   string
 	Methods  []string // nil: see Allows
+	Purge    bool     // PURGE is let in, to be answered by the edge
 	Rewrite  *Rewrite
 	Request  Fields // names in lower case; Remove comes before Set
 	Response Fields // names in lower case; Remove comes before Set
@@ -61,8 +62,12 @@ const defaultMethods = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 
 // Allows reports whether the route lets a method in. Without configured methods
 // all are, but for CONNECT, which asks for a tunnel, and TRACE, which shows a
-// client's fields to scripts. GET lets HEAD in too.
+// client's fields to scripts. GET lets HEAD in too. PURGE is for the edge itself
+// and has its own switch.
 func (r *Route) Allows(method string) bool {
+	if method == "PURGE" {
+		return r.Purge
+	}
 	if r.Methods == nil {
 		return method != "CONNECT" && method != "TRACE"
 	}

@@ -22,20 +22,37 @@ func routeOf(t testing.TB, host Host) *Route {
 
 func TestAllows(t *testing.T) {
 	open := routeOf(t, Host{})
-	narrow := routeOf(t, Host{Policy: Policy{Methods: []string{"GET", "PURGE"}}})
+	narrow := routeOf(t, Host{Policy: Policy{Methods: []string{"GET", "PROPFIND"}}})
 	for method, want := range map[string][2]bool{
-		"GET": {true, true}, "HEAD": {true, true}, "POST": {true, false}, "PURGE": {true, true}, "get": {true, false},
+		"GET": {true, true}, "HEAD": {true, true}, "POST": {true, false}, "PROPFIND": {true, true}, "PURGE": {false, false}, "get": {true, false},
 		"CONNECT": {false, false}, "TRACE": {false, false},
 	} {
 		if got := [2]bool{open.Allows(method), narrow.Allows(method)}; got != want {
 			t.Errorf("%s: %v, want %v", method, got, want)
 		}
 	}
-	if got := narrow.AllowField(); got != "GET, PURGE, HEAD" {
+	if got := narrow.AllowField(); got != "GET, PROPFIND, HEAD" {
 		t.Errorf("Allow: %s", got)
 	}
 	if got := open.AllowField(); strings.Contains(got, "TRACE") || !strings.Contains(got, "GET") {
 		t.Errorf("Allow: %s", got)
+	}
+}
+
+// PURGE has a switch of its own, which a path inherits and may turn off.
+func TestPurgeIsLetIn(t *testing.T) {
+	on, off := true, false
+	table := newTable(t, Host{Policy: Policy{Origin: "web", Methods: []string{"GET"}, Purge: &on}, Names: []string{"h"}, Routes: []Path{
+		{Path: "/more/*"}, {Path: "/never/*", Policy: Policy{Purge: &off}},
+	}})
+	for target, want := range map[string]string{"/": "GET, HEAD, PURGE", "/more/x": "GET, HEAD, PURGE", "/never/x": "GET, HEAD"} {
+		r, err := table.Match("h", target)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Allows("PURGE") != strings.Contains(want, "PURGE") || r.AllowField() != want {
+			t.Errorf("%s: PURGE %v, Allow: %s", target, r.Allows("PURGE"), r.AllowField())
+		}
 	}
 }
 

@@ -238,6 +238,8 @@ func validatePolicy(at string, p *Policy, origin func(string) string, r reporter
 			r.add(path, "%q is not a method: write one such as GET", method)
 		case method == "CONNECT":
 			r.add(path, "CONNECT asks for a tunnel, which a host cannot give: leave it out")
+		case method == "PURGE":
+			r.add(path, "PURGE is for the edge and is never passed on: leave it out, and set purge: true where it is let in")
 		case strings.ToUpper(method) != method && slices.Contains(knownMethods, strings.ToUpper(method)):
 			r.add(path, "methods are case-sensitive: write %q instead of %q", strings.ToUpper(method), method)
 		}

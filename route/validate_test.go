@@ -29,7 +29,7 @@ func TestValidateReportsEverything(t *testing.T) {
 		{
 			Names: []string{"a.example", "A.example", "https://x", "x.example:80", "x.example.", "a.*.example", "caf\u00e9.example", "a..b", "a b", "[::1]"},
 			Policy: Policy{
-				Origin: "wbe", Methods: []string{"get", "CONNECT", "a b"},
+				Origin: "wbe", Methods: []string{"get", "CONNECT", "a b", "PURGE"},
 				Rewrite: &Rewrite{StripPrefix: "app", AddPrefix: "//evil"},
 				Request: Fields{Set: map[string]string{"Host": "x", "a b": "x", "X-Line": "a\r\nb", "x-line": "y"}, Remove: []string{"Transfer-Encoding", "Range"}},
 				Cache: Cache{
@@ -77,6 +77,7 @@ func TestValidateReportsEverything(t *testing.T) {
 [0].methods[0]: methods are case-sensitive: write "GET" instead of "get"
 [0].methods[1]: CONNECT asks for a tunnel, which a host cannot give: leave it out
 [0].methods[2]: "a b" is not a method: write one such as GET
+[0].methods[3]: PURGE is for the edge and is never passed on: leave it out, and set purge: true where it is let in
 [0].rewrite.strip_prefix: "app" does not begin with a slash: write "/app"
 [0].rewrite.add_prefix: "//evil" begins with "//", which would name a host: write one slash
 [0].request.set.Host: Host cannot be changed: it selects the host: set origins.NAME.host instead
@@ -138,7 +139,7 @@ func TestValidateAccepts(t *testing.T) {
 	hosts := []Host{{
 		Names: []string{"www.example.com", "*.example.com", "*", "[2001:db8::1]", "127.0.0.1", "localhost", "_x.example"},
 		Policy: Policy{
-			Origin: "web", Methods: []string{"GET", "PURGE", "M-SEARCH"}, Rewrite: &Rewrite{StripPrefix: "/", AddPrefix: "/v%20/"},
+			Origin: "web", Methods: []string{"GET", "PROPFIND", "M-SEARCH"}, Rewrite: &Rewrite{StripPrefix: "/", AddPrefix: "/v%20/"},
 			Request:  Fields{Set: map[string]string{"X-Forwarded-Proto": "https", "Authorization": "Basic \u00fc", "X-Empty": ""}},
 			Response: Fields{Set: map[string]string{"Strict-Transport-Security": "max-age=1"}, Remove: []string{"Server", "Set-Cookie"}},
 		},

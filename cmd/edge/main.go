@@ -106,7 +106,7 @@ func (n *node) open(cfg *config.Config) (err error) {
 		Match:    n.match,
 		Judge:    access.Judge,
 		Lookup:   n.cache.Lookup,
-		Handler:  n.cache,
+		Handler:  n.keepPurges(n.cache),
 		Draining: func() { n.state.enter(draining) },
 	}, n.log)
 	if err != nil {
