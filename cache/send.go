@@ -153,6 +153,14 @@ func (x *exchange) writeAll(body []byte) {
 // copyFrom sends a body. When either side fails the client must see it: the
 // response is cut, never ended as if it were whole.
 func (x *exchange) copyFrom(body io.Reader) {
+	if _, err := x.copySome(body); err != nil {
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// copySome sends a body as far as it can be read, and returns how much that was
+// and why it ended early.
+func (x *exchange) copySome(body io.Reader) (sent int64, err error) {
 	buffer := copyBuffers.Get().(*[copyBytes]byte)
 	defer copyBuffers.Put(buffer)
 	flusher := http.NewResponseController(x.w)
@@ -162,12 +170,13 @@ func (x *exchange) copyFrom(body io.Reader) {
 			if _, err := x.w.Write(buffer[:n]); err != nil {
 				x.dropped()
 			}
+			sent += int64(n)
 		}
 		if err == io.EOF {
-			return
+			return sent, nil
 		}
 		if err != nil {
-			panic(http.ErrAbortHandler)
+			return sent, err
 		}
 		if n < len(buffer) { // no more for now: what is there must not wait
 			if err := flusher.Flush(); err != nil && !errors.Is(err, errors.ErrUnsupported) {

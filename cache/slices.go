@@ -264,6 +264,7 @@ type pieces struct {
 	number   int64
 	fetched  bool // not everything was stored
 	noFetch  bool // the request wants what is stored and no more
+	lost     int  // slices that were stored and could not be read
 }
 
 // sendSliced answers from a body kept in slices; true: look again.
@@ -429,8 +430,26 @@ func (in *pieces) send(off, n int64) {
 		case in.stored.Bytes() != nil:
 			in.x.writeAll(in.stored.Bytes()[from : from+m])
 		default:
-			in.x.copyFrom(io.NewSectionReader(in.stored, from, m))
+			m = in.sendStored(from, m)
 		}
 		off += m
 	}
+}
+
+// sendStored sends a part of a stored slice and returns how much of it: what the
+// disk has lost is forgotten, so that the next look fetches that slice alone.
+func (in *pieces) sendStored(off, n int64) int64 {
+	sent, err := in.x.copySome(io.NewSectionReader(in.stored, off, n))
+	if err == nil {
+		return n
+	}
+	c := in.x.cache
+	c.stats.StoreErrors.Add(1)
+	key := sliceKey(in.fd.key, in.manifest, in.number)
+	if in.lost++; in.lost > attemptsMax || c.store.Remove(c.store.Hasher().Key(key)) != nil {
+		panic(http.ErrAbortHandler)
+	}
+	in.close()
+	in.number = -1
+	return sent
 }
