@@ -8,7 +8,7 @@ FUZZTIME ?= 10s
 SOAKTIME ?= 10m
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-full soak check unit e2e bench bench-short bench-hitratio fuzz setup clean
+.PHONY: help build run test test-full soak check unit e2e bench bench-short bench-hitratio bench-store fuzz setup clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,10 @@ bench-short: build ## a quick look at the same, nothing written
 
 bench-hitratio: ## replay traces through the tiers' policies and their peers, and write table and plot (15 minutes)
 	EDGE_HITRATIO=all EDGE_HITRATIO_OUT="$(CURDIR)" $(GO) test -count=1 -timeout 90m -run '^TestHitRatio' -v ./cache/store
+	$(GO) run ./bench -assemble
+
+bench-store: ## run the store's Go benchmarks and write their table (5 minutes)
+	$(GO) run ./bench -store
 	$(GO) run ./bench -assemble
 
 fuzz: ## run each fuzz target for FUZZTIME (default 10s)

@@ -29,6 +29,7 @@ type settings struct {
 	topics       string        // which to run, separated by commas; "" is all
 	short        bool
 	assemble     bool
+	store        bool
 	reference    string // serve here instead of measuring; see reference.go
 	behind       string
 	tlsDir       string
@@ -45,6 +46,7 @@ func main() {
 	flag.StringVar(&s.topics, "topics", "", "only these, such as http1,http3")
 	flag.BoolVar(&s.short, "short", false, "2 rounds of half a second, nothing written")
 	flag.BoolVar(&s.assemble, "assemble", false, "make the page of the results and do nothing else")
+	flag.BoolVar(&s.store, "store", false, "run the store's Go benchmarks, write their results and do nothing else")
 	flag.StringVar(&s.reference, "reference", "", "serve with Go's own servers at these two `addresses` (used by the measurement)")
 	flag.StringVar(&s.behind, "behind", "", "origin `URL` for -reference")
 	flag.StringVar(&s.tlsDir, "tls", "", "`directory` of the certificate for -reference")
@@ -65,6 +67,13 @@ func run(ctx context.Context, s settings) error {
 	switch {
 	case s.assemble:
 		return assemble(s.results, s.docs)
+	case s.store:
+		result, err := measureStore(ctx, s.rounds)
+		if err != nil {
+			return err
+		}
+		fmt.Println(result.markdown())
+		return result.write(filepath.Join(s.results, "store.json"))
 	case s.reference != "":
 		return serveReference(ctx, s.reference, s.tlsDir, s.behind)
 	}

@@ -15,7 +15,6 @@ func BenchmarkDiskIndexGet(b *testing.B) {
 		x.put(slicePrint(1, i), makeSlot(uint64(i+1), 1, 0))
 	}
 	_, _, bytes := x.sizes()
-	b.ReportMetric(float64(bytes)/n, "B/entry")
 	runtime.GC()
 	b.ResetTimer()
 	i, found := 0, 0
@@ -27,6 +26,12 @@ func BenchmarkDiskIndexGet(b *testing.B) {
 	}
 	if found == 0 {
 		b.Fatal("nothing found")
+	}
+	// With objects of keyBytes on average the filters have a key for each.
+	b.ReportMetric(float64(bytes)/n, "index-B/object")
+	b.ReportMetric(float64(bytes+newSeenFilter(n).bytes())/n, "B/object")
+	if perObject := float64(bytes+newSeenFilter(n).bytes()) / n; perObject > 30 {
+		b.Errorf("%.1f bytes of memory for each object on disk", perObject)
 	}
 }
 

@@ -88,13 +88,13 @@ func NewMemory(cfg MemoryConfig, prepare func(*Meta) (any, int64, error), log *s
 // waits for nothing and allocates nothing. The caller must Close what it gets.
 func (m *Memory) Lookup(key Key) (Stored, bool) {
 	s := m.index.shard(key.Hash)
-	o := m.index.acquire(key)
+	o, stored := m.index.acquire(key)
 	if o == nil {
 		s.misses.Add(1)
 		return Stored{}, false
 	}
 	m.hit(s, o)
-	return o.stored(), true
+	return stored, true
 }
 
 // hit records a request for o.

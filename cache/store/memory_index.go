@@ -24,15 +24,18 @@ type index struct {
 
 type shard struct {
 	table    atomic.Pointer[table]
+	mu       sync.Mutex // excludes writers
+	occupied int        // slots that are not empty
+	live     int        // slots with an object
+	// What each lookup changes is not on the cache line that each has to read.
+	_ [32]byte
+
 	requests atomic.Uint64 // hits and fills; drives the clock
 	fills    atomic.Uint64
 	misses   atomic.Uint64
 	sampled  atomic.Uint32
 	// Accesses for the owner: the last sampleSlots of them, overwritten at will.
-	samples  [sampleSlots]atomic.Uint64
-	mu       sync.Mutex // excludes writers
-	occupied int        // slots that are not empty
-	live     int        // slots with an object
+	samples [sampleSlots]atomic.Uint64
 }
 
 // A table is a power of two of slots.
@@ -97,12 +100,20 @@ func (x *index) findHash(h Hash) *object {
 	return nil
 }
 
-// acquire returns the object under key with a reference, or nil.
-func (x *index) acquire(key Key) *object {
+// acquire returns the object under key with a reference and what a lookup
+// answers, or nil.
+func (x *index) acquire(key Key) (*object, Stored) {
 	for {
 		o := x.find(key)
-		if o == nil || o.acquire() {
-			return o
+		if o == nil {
+			return nil, Stored{}
+		}
+		// Read before the reference is taken, so that it is asked of memory
+		// together with the key: taking it waits for all that was asked before.
+		r := o.record.Load()
+		value := r.value
+		if o.acquire() {
+			return o, Stored{meta: &r.meta, value: value, tier: tierMemory, src: o}
 		}
 		// It went after we found it, and it goes only once it is unlinked: look
 		// again for what has taken its place.
