@@ -171,7 +171,7 @@ func (v *volume) takeBack(seg *segment, e tableEntry, word slotWord) (w *write, 
 		}
 		off = int64(h.address & (1<<addressBits - 1))
 	}
-	if word.hits() < 2 || h.meta.KeepUntil < time.Now().UnixNano() {
+	if word.hits() < 2 || h.meta.KeepUntil != 0 && h.meta.KeepUntil < time.Now().UnixNano() {
 		return nil, true, nil
 	}
 	var body []byte

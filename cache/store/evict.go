@@ -1,6 +1,9 @@
 package store
 
-import "math"
+import (
+	"math"
+	"time"
+)
 
 // Which object is worth the least: one that will not be asked for again soon
 // and that takes much room. The time to the next request is guessed from how
@@ -33,7 +36,12 @@ func (p *policy) gap(b *object, now int64) float64 {
 	return max(mean, 1)
 }
 
-func (p *policy) worth(b *object, now int64) float64 {
+// worth of b at a time of the clock and of the wall; none where it is of no use
+// any more, not even stale.
+func (p *policy) worth(b *object, now int64, wall uint32) float64 {
+	if b.keep < wall {
+		return 0
+	}
 	return 1 / (p.gap(b, now) * math.Sqrt(float64(max(b.cost, 1))))
 }
 
@@ -43,11 +51,12 @@ func (p *policy) evict(now, budget int64) *object {
 	defer p.mu.Unlock()
 	share := budget / probationShare
 	p.settle(share, budget-share)
-	victim := p.leastWorthy(now)
+	wall := uint32(time.Now().Unix())
+	victim := p.leastWorthy(now, wall)
 	if p.probationBytes > share || victim == nil {
 		switch b := p.candidate(); {
 		case b == nil:
-		case victim == nil || p.worth(b, now) <= p.worth(victim, now):
+		case victim == nil || p.worth(b, now, wall) <= p.worth(victim, now, wall):
 			victim = b
 		default:
 			p.promote(b)
@@ -88,7 +97,7 @@ func (p *policy) candidate() *object {
 }
 
 // leastWorthy samples the main part; nil when it is empty or all in use.
-func (p *policy) leastWorthy(now int64) (victim *object) {
+func (p *policy) leastWorthy(now int64, wall uint32) (victim *object) {
 	if len(p.main) == 0 {
 		return nil
 	}
@@ -99,7 +108,7 @@ func (p *policy) leastWorthy(now int64) (victim *object) {
 		if b.pinned() {
 			continue
 		}
-		if w := p.worth(b, now); victim == nil || w < least {
+		if w := p.worth(b, now, wall); victim == nil || w < least {
 			victim, least = b, w
 		}
 		if seen++; seen == samples {

@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"sync"
 	"testing"
+	"time"
 
 	"edgecdn/internal/unit"
 )
@@ -343,5 +344,63 @@ func TestMemoryClosed(t *testing.T) {
 	s.Close()
 	if len(m.slabs.chunks) != 0 {
 		t.Error("memory stays mapped after the last reader")
+	}
+}
+
+// What is of no use any more leaves before what is of use, however often it was asked
+// for; freshening makes it useful again.
+func TestMemoryEvictsTheUselessFirst(t *testing.T) {
+	const n = 100
+	m, hasher := benchMemory(t, 16*unit.MiB), NewHasher(1)
+	key := func(i int) Key { return hasher.Key(fmt.Sprint(i)) }
+	meta := func(useful bool) Meta {
+		meta := Meta{Header: []byte("h"), Length: 1000, KeepUntil: time.Now().Add(-time.Minute).UnixNano()}
+		if useful {
+			meta.KeepUntil = time.Now().Add(time.Hour).UnixNano()
+		}
+		return meta
+	}
+	useful := func(i int) bool { return i%2 == 0 || i < 10 }
+	for i := range n {
+		w, err := m.Create(key(i), meta(i%2 == 0))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write(make([]byte, 1000)); err != nil {
+			t.Fatal(err)
+		}
+		s, err := w.Commit(meta(i%2 == 0))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Close()
+		for range 20 * (i % 2) {
+			if s, ok := m.Lookup(key(i)); ok {
+				s.Close()
+			}
+		}
+	}
+	for i := range 10 {
+		if err := m.Freshen(key(i), meta(true)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 20 { // of 45 that are useless, some of them in probation
+		if o := m.policy.evict(m.clock.Load(), m.used.Load()); o != nil {
+			m.evicted(o)
+		}
+	}
+	lost := 0
+	for i := range n {
+		s, ok := m.Lookup(key(i))
+		if ok {
+			s.Close()
+		} else if useful(i) {
+			lost++
+		}
+	}
+	// It is a sample that is looked at for each eviction.
+	if lost > 3 {
+		t.Errorf("%d of 20 evicted objects were of use, and useless ones are left", lost)
 	}
 }

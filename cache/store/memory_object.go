@@ -33,7 +33,8 @@ type object struct {
 
 	// Guarded by policy.mu; see there.
 	place      place
-	pos        int
+	pos        int32
+	keep       uint32 // Unix seconds until which it is of use; keepForever: no end
 	prev, next *object
 	born       int64   // the clock when it came
 	since      int64   // the clock from which requests are counted

@@ -1,9 +1,11 @@
 package store
 
 import (
+	"math"
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"time"
 )
 
 // The policy decides which object leaves when room is needed. A new object
@@ -51,6 +53,7 @@ func (p *policy) add(b *object, cost, now int64) {
 		return
 	}
 	b.cost, b.born, b.place = cost, now, placeProbation
+	b.keep = keepSeconds(b.record.Load().meta.KeepUntil)
 	b.since, b.before = p.sketch.since, float64(max(p.sketch.estimate(b.hash.Lo), 1))
 	b.prev = p.newest
 	if p.newest != nil {
@@ -83,7 +86,7 @@ func (p *policy) giveUp(b *object, from ...place) bool {
 	return true
 }
 
-// recharge tells that the cost of an object has changed.
+// recharge tells that an object has a new record, which costs so much more.
 func (p *policy) recharge(b *object, by int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -96,6 +99,17 @@ func (p *policy) recharge(b *object, by int64) {
 		return
 	}
 	b.cost += by
+	b.keep = keepSeconds(b.record.Load().meta.KeepUntil)
+}
+
+const keepForever = math.MaxUint32
+
+// keepSeconds makes whole seconds of Meta.KeepUntil; 0 there is no end.
+func keepSeconds(nanoseconds int64) uint32 {
+	if nanoseconds == 0 {
+		return keepForever
+	}
+	return uint32(min(max(nanoseconds/int64(time.Second)+1, 0), keepForever))
 }
 
 // request counts a request in the sketch and returns the estimate.
@@ -145,7 +159,7 @@ func (p *policy) unlink(b *object) {
 // promote moves an object from probation to the main part.
 func (p *policy) promote(b *object) {
 	p.unlink(b)
-	b.place, b.pos = placeMain, len(p.main)
+	b.place, b.pos = placeMain, int32(len(p.main))
 	p.main = append(p.main, b)
 	p.mainBytes += b.cost
 	p.tell(op{hash: b.hash, cost: b.cost})

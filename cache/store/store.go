@@ -51,7 +51,8 @@ type Meta struct {
 	Length int64
 	// Instants in Unix nanoseconds. Stored: when the response was received (or
 	// last freshened). FreshUntil: fresh before this instant. KeepUntil: of no
-	// use from here on, not even stale or to be validated; may be dropped.
+	// use from here on, not even stale or to be validated; such objects are
+	// evicted before others. 0 is no end.
 	Stored, FreshUntil, KeepUntil int64
 	// Order is the node's purge counter at the start of the fetch: a purge with
 	// a higher number forgets the object, whatever the clocks say.
