@@ -142,7 +142,7 @@ type storeVerifyCmd struct {
 
 // Help is shown below the flags.
 func (c *storeVerifyCmd) Help() string {
-	return `Checks every record against its checksum, changes nothing, and fails where something is damaged. A running node checks what it reads as well and forgets what is damaged: nothing has to be mended by hand.
+	return `Checks every record against its checksum, changes nothing, and fails with exit code 1 where something is damaged, in the end. Progress goes to standard error: a line that changes on a terminal, else a line for each tenth. A running node checks what it reads as well and forgets what is damaged: nothing has to be mended by hand.
 
 Example:
 
@@ -157,13 +157,8 @@ func (c *storeVerifyCmd) run(stdout, stderr io.Writer) error {
 	defer stop()
 	damages := 0
 	for _, dir := range c.directories() {
-		var read int64
-		err := store.Verify(ctx, dir, func(done, total int64) {
-			read = done
-			if isTerminal(stderr) {
-				fmt.Fprintf(stderr, "\r%s: %s of %s", dir, rounded(done), rounded(total))
-			}
-		}, func(d store.Damage) {
+		progress := verifyProgress{w: stderr, terminal: isTerminal(stderr), dir: dir}
+		err := store.Verify(ctx, dir, progress.tell, func(d store.Damage) {
 			damages++
 			fmt.Fprintf(stdout, "%s/%s at %d: %v", dir, d.Segment, d.Offset, d.Err)
 			if d.Key != "" {
@@ -171,16 +166,44 @@ func (c *storeVerifyCmd) run(stdout, stderr io.Writer) error {
 			}
 			fmt.Fprintln(stdout)
 		})
-		if isTerminal(stderr) {
-			fmt.Fprintln(stderr)
-		}
+		progress.end()
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(stdout, "%s: %s read\n", dir, rounded(read))
+		fmt.Fprintf(stdout, "%s: %s read\n", dir, rounded(progress.done))
 	}
 	if damages > 0 {
 		return fmt.Errorf("store verify: %d records or segments are damaged", damages)
 	}
 	return nil
+}
+
+// verifyProgress tells how far a directory has been read.
+type verifyProgress struct {
+	w        io.Writer
+	terminal bool
+	dir      string
+	done     int64
+	tenths   int64 // told
+}
+
+func (p *verifyProgress) tell(done, total int64) {
+	p.done = done
+	if p.terminal {
+		fmt.Fprintf(p.w, "\r%s: %s of %s", p.dir, rounded(done), rounded(total))
+		return
+	}
+	if total == 0 || done == total {
+		return // the result follows
+	}
+	if tenths := done * 10 / total; tenths > p.tenths {
+		p.tenths = tenths
+		fmt.Fprintf(p.w, "%s: %s of %s\n", p.dir, rounded(done), rounded(total))
+	}
+}
+
+func (p *verifyProgress) end() {
+	if p.terminal {
+		fmt.Fprintln(p.w)
+	}
 }
