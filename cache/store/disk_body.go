@@ -264,10 +264,19 @@ func (v *volume) sendPiece(out syscall.RawConn, pc *piece, length, off, n int64)
 	}
 	v.stats.bytesRead.Add(sent)
 	v.stats.bytesSent.Add(sent)
-	if err != nil {
-		return sent, fmt.Errorf("disk: send: %w", err)
+	switch {
+	case err == nil:
+		return sent, nil
+	case errors.Is(err, io.ErrUnexpectedEOF): // the file is shorter than it was
+		v.damaged(pc.print, pc.word)
+		return sent, errLost
+	case errors.Is(err, syscall.EIO): // which no socket says
+		v.stats.readErrors.Add(1)
+		v.health.readFailed(err)
+		pc.seg.reopen(f)
+		return sent, fmt.Errorf("disk: send: %w: %w", ErrBroken, err)
 	}
-	return sent, nil
+	return sent, fmt.Errorf("disk: send: %w", err)
 }
 
 // sendFile sends n bytes of src from off. Where the socket takes no more, Write

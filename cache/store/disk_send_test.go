@@ -152,3 +152,92 @@ func TestDiskSendDeadline(t *testing.T) {
 		t.Errorf("sent %d of %d bytes: %v", sent, n, err)
 	}
 }
+
+// What is sent to a slow client is right to its end, though it is removed and
+// its segment reclaimed in the middle.
+func TestDiskSendRemoved(t *testing.T) {
+	dir := t.TempDir()
+	r := startDisk(t, configsOf(16<<20, dir), smallTuning(osFS{}))
+	defer r.stop(t)
+	const n = 400_000
+	mustPut(t, r.Disk, keyOf(r.Disk, 1), 1<<32, n)
+	waitUntil(t, "all is written", r.idle)
+	s, err := r.Open(keyOf(r.Disk, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	client, server := tcpPair(t)
+	if err := errors.Join(client.SetReadBuffer(16<<10), server.SetWriteBuffer(16<<10)); err != nil {
+		t.Fatal(err)
+	}
+	sent := make(chan error, 1)
+	go func() {
+		k, err := s.SendTo(server, 0, n)
+		if err == nil && k != n {
+			err = io.ErrShortWrite
+		}
+		sent <- errors.Join(err, server.CloseWrite())
+	}()
+	got := make([]byte, n)
+	if _, err := io.ReadFull(client, got[:1000]); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Remove(keyOf(r.Disk, 1)); err != nil {
+		t.Fatal(err)
+	}
+	fillUntilReclaimed(t, r.Disk, 1000, 20)
+	wantNone(t, r.Disk, keyOf(r.Disk, 1))
+	if _, err := io.ReadFull(client, got[1000:]); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-sent; err != nil || !bytes.Equal(got, testBody(1<<32, n)) {
+		t.Errorf("other bytes came, or %v", err)
+	}
+}
+
+// Errors of the disk can be told from those of the connection, and the bytes
+// that were sent before are counted.
+func TestDiskSendErrors(t *testing.T) {
+	dir := t.TempDir()
+	r := startDisk(t, configsOf(64<<20, dir), smallTuning(osFS{}))
+	defer r.stop(t)
+	const n = 100_000
+	for i := range 2 {
+		mustPut(t, r.Disk, keyOf(r.Disk, i), uint64(i+1)<<32, n)
+	}
+	waitUntil(t, "all is written", r.idle)
+	open := func(i int) *Stored {
+		s, err := r.Open(keyOf(r.Disk, i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(s.Close)
+		return s
+	}
+	first, second := open(0), open(1)
+	client, server := tcpPair(t)
+	if _, err := first.SendTo(server, 0, 10); err != nil { // verified from here on
+		t.Fatal(err)
+	}
+	if err := errors.Join(client.SetLinger(0), client.Close()); err != nil {
+		t.Fatal(err)
+	}
+	waitUntil(t, "the connection is reset", func() bool {
+		_, err := second.SendTo(server, 0, 1000)
+		if errors.Is(err, ErrNotFound) || errors.Is(err, ErrBroken) {
+			t.Fatalf("a connection that was reset: %v", err)
+		}
+		return err != nil
+	})
+	_, server = tcpPair(t)
+	path := segmentFiles(t, dir)[0]
+	off := first.src.(*diskBody).pieces[0].off
+	if err := os.Truncate(path, off+5000); err != nil {
+		t.Fatal(err)
+	}
+	if sent, err := first.SendTo(server, 0, n); sent != 5000 || !errors.Is(err, ErrNotFound) {
+		t.Errorf("sent %d of the 5000 bytes that are left: %v", sent, err)
+	}
+	wantNone(t, r.Disk, keyOf(r.Disk, 0))
+}

@@ -144,8 +144,18 @@ func (s *Stored) Bytes() []byte { return s.src.bytes() }
 func (s *Stored) ReadAt(p []byte, off int64) (int, error) { return s.src.ReadAt(p, off) }
 
 // SendTo writes n bytes of the body from off to a bare TCP connection by
-// sendfile where that is safe. It returns errors.ErrUnsupported with 0 bytes
-// where it is not; the caller then copies with ReadAt.
+// sendfile where that is safe: bytes that were verified since the start. It
+// returns errors.ErrUnsupported with 0 bytes where it is not; the caller then
+// copies with ReadAt.
+//
+// It waits for a slow client up to the connection's write deadline, which is of
+// the whole call: to let a client live as long as it goes on reading, send in
+// parts and move the deadline between them. The count is that of bytes that the
+// connection has taken, all of them right, also where an error comes with it. An
+// error that is ErrNotFound or ErrBroken is the disk's, and ReadAt from there on
+// would meet it too; any other is the connection's. What is removed, evicted or
+// replaced meanwhile is sent to its end. Nothing else may write to the
+// connection during the call.
 func (s *Stored) SendTo(conn *net.TCPConn, off, n int64) (int64, error) {
 	return s.src.sendTo(conn, off, n)
 }
