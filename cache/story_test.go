@@ -34,6 +34,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -53,16 +54,28 @@ func TestStories(t *testing.T) {
 		t.Fatal("no stories", err)
 	}
 	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		name := strings.TrimSuffix(filepath.Base(file), ".txt") + sectionOf(data)
 		for _, tiers := range []string{"memory", "tiered"} {
-			t.Run(strings.TrimSuffix(filepath.Base(file), ".txt")+"/"+tiers, func(t *testing.T) {
-				data, err := os.ReadFile(file)
-				if err != nil {
-					t.Fatal(err)
-				}
+			t.Run(name+"/"+tiers, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) { runStory(t, txtar.Parse(data), tiers == "tiered") })
 			})
 		}
 	}
+}
+
+// sectionOf returns what a story's first line says that it is about, for its name:
+// ":RFC9111-4.2.3,5.1"; nothing where the rule is our own.
+func sectionOf(story []byte) string {
+	first, _, _ := strings.Cut(string(story), "\n")
+	found := regexp.MustCompile(`RFC (\d+)((?: [\d.]*\d)(?:, [\d.]*\d)*)?`).FindStringSubmatch(first)
+	if found == nil {
+		return ""
+	}
+	return ":RFC" + found[1] + strings.Replace(strings.ReplaceAll(found[2], ", ", ","), " ", "-", 1)
 }
 
 // bed is a cache over a scripted origin and a real store.
