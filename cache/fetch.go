@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"edgecdn/cache/store"
-	"edgecdn/route"
 )
 
 const copyBytes = 64 << 10
@@ -154,13 +153,16 @@ func (f *fill) forward(validators []Field) (*fetched, error) {
 		c.stats.FetchErrors.Add(1)
 		return nil, err
 	}
-	return &fetched{resp, c.receive(f.request.Route, resp, sent)}, nil
+	return &fetched{resp, c.receive(f.request, resp, sent)}, nil
 }
 
 // receive reads the header of a response that has just arrived.
-func (c *Cache) receive(rt *route.Route, resp *http.Response, sent time.Time) received {
-	now := time.Now()
+func (c *Cache) receive(r *Request, resp *http.Response, sent time.Time) received {
+	now, rt := time.Now(), r.Route
 	fields := c.responseFields(resp, httpDate(now))
+	if rt.StripSetCookie && !rt.Bypass && (r.Method == http.MethodGet || r.Method == http.MethodHead) {
+		fields = without(fields, "set-cookie")
+	}
 	directives, targeted := effectiveControl(fields, rt.Targets)
 	return received{status: resp.StatusCode, fields: fields,
 		control: directives, targeted: targeted, requestTime: sent, responseTime: now}

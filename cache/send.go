@@ -258,7 +258,7 @@ func (x *exchange) pass(fwd Fwd, detail string) {
 		x.failFetch(err)
 		return
 	}
-	got := x.cache.receive(x.r.Route, resp, sent)
+	got := x.cache.receive(x.r, resp, sent)
 	if unsafeMethod(x.r.Method) && resp.StatusCode >= 200 && resp.StatusCode < 400 {
 		x.cache.invalidateAfter(x.r, got.fields, posted)
 	}

@@ -22,6 +22,7 @@ func (h Host) WithDefaults() Host {
 	fill(&c.StaleWhileRevalidate, 0)
 	fill(&c.StaleIfError, 0)
 	fill(&c.RequestDirectives, false)
+	fill(&c.StripSetCookie, false)
 	fill(&c.StatusKey, false)
 	if c.Targets == nil {
 		c.Targets = []string{"Surrogate-Control", "CDN-Cache-Control"}
@@ -117,6 +118,7 @@ func mergeCache(host, path *Cache) Cache {
 	inherit(&out.StaleWhileRevalidate, host.StaleWhileRevalidate)
 	inherit(&out.StaleIfError, host.StaleIfError)
 	inherit(&out.RequestDirectives, host.RequestDirectives)
+	inherit(&out.StripSetCookie, host.StripSetCookie)
 	inherit(&out.StatusKey, host.StatusKey)
 	if out.Targets == nil {
 		out.Targets = host.Targets
@@ -200,6 +202,7 @@ func compilePolicy(p *Policy) *Route {
 		StaleIfError:         *c.StaleIfError,
 		MaxBytes:             int64(c.MaxBytes),
 		RequestDirectives:    *c.RequestDirectives,
+		StripSetCookie:       *c.StripSetCookie,
 		StatusKey:            *c.StatusKey,
 		lifetimes:            compileLifetimes(c.Freshness),
 		query:                compileQuery(&c.Key.Query),

@@ -107,6 +107,10 @@ type Cache struct {
 	// RequestDirectives honours no-cache, max-age and the like in requests,
 	// which lets any client go to the origin. Default false, as CDNs do.
 	RequestDirectives *bool `yaml:"request_directives"`
+	// StripSetCookie takes Set-Cookie off the answers to GET and HEAD, so that they
+	// are stored; nobody gets a cookie by them. For origins that set one on what is
+	// the same for all. Default false: what has Set-Cookie is not stored.
+	StripSetCookie *bool `yaml:"strip_set_cookie"`
 	// Targets are the response fields with directives for this cache, the first
 	// that is there and valid wins over Cache-Control and Expires (RFC 9213). An
 	// empty list that is present leaves Cache-Control alone.

@@ -42,6 +42,7 @@ type Route struct {
 	StaleIfError         time.Duration
 	MaxBytes             int64
 	RequestDirectives    bool
+	StripSetCookie       bool
 	Targets              []string            // names in lower case
 	Vary                 map[string][]string // names in lower case
 	StatusKey            bool
