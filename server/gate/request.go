@@ -31,9 +31,6 @@ func (w *response) request(ctx context.Context) (*http.Request, bool) {
 		Header: make(http.Header, len(req.Fields)), Body: http.NoBody,
 	}
 	r.ProtoMajor, r.ProtoMinor = int(req.Proto), 0
-	if req.Proto == cache.HTTP1 && !x.HTTP10 {
-		r.ProtoMinor = 1
-	}
 	r.Proto = x.version()
 	values := make([]string, len(req.Fields))
 	for i, f := range req.Fields {
@@ -44,6 +41,12 @@ func (w *response) request(ctx context.Context) (*http.Request, bool) {
 		}
 		values[i] = f.Value
 		r.Header[name] = values[i : i+1 : i+1]
+	}
+	if req.Proto == cache.HTTP1 {
+		r.Close = hasToken(r.Header["Connection"], "close") || x.HTTP10 && !hasToken(r.Header["Connection"], "keep-alive")
+		if !x.HTTP10 {
+			r.ProtoMinor = 1
+		}
 	}
 	if req.HasBody {
 		w.body = requestBody{x: x, stream: w.stream}

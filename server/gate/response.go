@@ -105,6 +105,7 @@ func (w *response) finish() {
 		w.WriteHeader(http.StatusOK)
 	}
 	if w.short() {
+		_ = w.FlushError() // so that the client sees what it is short of
 		w.abort()
 		return
 	}
@@ -113,7 +114,7 @@ func (w *response) finish() {
 
 func (w *response) end() {
 	trailers := w.trailers()
-	if !w.sent && len(trailers) == 0 && !w.framing.Trailers && w.framing.Length < 0 && (!w.framing.Bodyless || len(w.held) > 0) {
+	if !w.sent && len(trailers) == 0 && len(w.declared) == 0 && w.framing.Length < 0 && (!w.framing.Bodyless || len(w.held) > 0) {
 		w.framing.Length = int64(len(w.held)) // all of it is here
 	}
 	w.push()
@@ -288,14 +289,7 @@ func (w *response) Write(p []byte) (int, error) {
 	case !bodyAllowed(w.x.Status):
 		return 0, http.ErrBodyNotAllowed
 	case w.framing.Length >= 0 && int64(len(p)) > w.framing.Length-w.x.Written:
-		if w.framing.Bodyless {
-			return 0, http.ErrContentLength
-		}
-		n, err := w.write(p[:w.framing.Length-w.x.Written])
-		if err == nil {
-			err = http.ErrContentLength
-		}
-		return n, err
+		return 0, http.ErrContentLength
 	}
 	return w.write(p)
 }
