@@ -5,6 +5,7 @@ package cache
 import (
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/textproto"
 	"strconv"
@@ -71,12 +72,42 @@ func (x *exchange) sendBody(p *response, stored *store.Stored, a *answer, now in
 		if whole != nil {
 			x.writeAll(whole[off : off+n])
 		} else {
-			x.copyFrom(io.NewSectionReader(stored, off, n))
+			sent := x.sendDirect(stored, off, n)
+			x.copyFrom(io.NewSectionReader(stored, off+sent, n-sent))
 		}
 	})
 	if a.status == 200 && x.r.Method != http.MethodHead {
 		x.writeTrailers(p.trailers)
 	}
+}
+
+// direct is a ResponseWriter over a connection that the kernel can write to by
+// itself. What send does after os.ErrDeadlineExceeded, when it is called again, is
+// to go on where it broke off.
+type direct interface {
+	Direct(send func(*net.TCPConn) (int64, error)) (int64, error)
+}
+
+// sendDirect has the kernel send a part of a body out of a file, where that can be
+// done and is worth a write of its own, and returns how much.
+func (x *exchange) sendDirect(stored *store.Stored, off, n int64) (sent int64) {
+	w, ok := x.w.(direct)
+	if !ok || n < copyBytes {
+		return 0
+	}
+	_, err := w.Direct(func(conn *net.TCPConn) (int64, error) {
+		m, err := stored.SendTo(conn, off+sent, n-sent)
+		sent += m
+		return m, err
+	})
+	switch {
+	case err == nil, errors.Is(err, errors.ErrUnsupported):
+	case errors.Is(err, store.ErrNotFound), errors.Is(err, store.ErrBroken):
+		panic(http.ErrAbortHandler) // the header has gone out
+	default:
+		x.dropped()
+	}
+	return sent
 }
 
 // sendParts sends the body of an answer, part by part.

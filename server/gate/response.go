@@ -332,7 +332,8 @@ func (w *response) ReadFrom(r io.Reader) (n int64, err error) {
 
 // Direct has send write the next bytes of the body to the bare TCP connection;
 // errors.ErrUnsupported where there is none or where the body needs framing. send
-// says how many bytes it wrote.
+// says how many bytes it wrote; when it fails with os.ErrDeadlineExceeded though the
+// client is fast enough it is called again, to go on.
 func (w *response) Direct(send func(*net.TCPConn) (int64, error)) (n int64, err error) {
 	c, ok := w.stream.(Copier)
 	if !ok || !w.copyable() {
@@ -340,8 +341,8 @@ func (w *response) Direct(send func(*net.TCPConn) (int64, error)) (n int64, err 
 	}
 	n, err = c.Direct(send)
 	w.x.Written += n
-	if errors.Is(err, errors.ErrUnsupported) && n == 0 {
-		return 0, err
+	if errors.Is(err, errors.ErrUnsupported) {
+		return n, err // what is left can be written
 	}
 	return n, w.fail(err)
 }

@@ -45,6 +45,7 @@ func made(status int, body []byte, fields ...string) *http.Response {
 type cached struct {
 	*edge
 	cache  *cache.Cache
+	kept   *store.Tiered
 	asked  atomic.Int64 // requests of the origin
 	inline atomic.Int64 // hits that needed no handler
 }
@@ -56,7 +57,7 @@ func startCached(t testing.TB, o setup, config store.Config, from origin) *cache
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &cached{}
+	c := &cached{kept: kept}
 	c.cache = cache.New(cache.Config{
 		Store: kept,
 		Origin: origin(func(r *http.Request) (*http.Response, error) {
