@@ -47,6 +47,8 @@ func canonicalPrefix(raw string) (canonical, host, problem string) {
 	switch {
 	case path == "" || path == "/":
 		return "", "", "this is the whole host: name it under hosts"
+	case strings.HasSuffix(path, "//"):
+		return "", "", "ends in two slashes: write one or none"
 	case strings.ContainsAny(path, "?*"):
 		return "", "", "a prefix is a path: leave query and * out; it holds for all that goes on with a /"
 	}
