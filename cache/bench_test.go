@@ -14,6 +14,7 @@ import (
 
 // browserFields are what a browser sends.
 var browserFields = []Field{
+	{"connection", "keep-alive"},
 	{"user-agent", "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36"},
 	{"accept", "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"},
 	{"accept-encoding", "gzip, deflate, br, zstd"},

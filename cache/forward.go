@@ -63,10 +63,9 @@ func conditional(name string) bool {
 // context carries the target; the URL is for logs and the Host is the client's.
 func (c *Cache) outgoing(ctx context.Context, r *Request, asIs bool) *http.Request {
 	h := make(http.Header, len(r.Fields)+6)
-	connection := connectionNames(r.Fields)
 	for _, f := range r.Fields {
 		if hopByHop(f.Name) || untrusted(f.Name) || ours(f.Name) || !asIs && conditional(f.Name) ||
-			slices.Contains(connection, f.Name) || strings.HasPrefix(f.Name, ":") {
+			strings.HasPrefix(f.Name, ":") {
 			continue
 		}
 		name := textproto.CanonicalMIMEHeaderKey(f.Name)
@@ -100,16 +99,43 @@ func (c *Cache) outgoing(ctx context.Context, r *Request, asIs bool) *http.Reque
 	return out.WithContext(ctx)
 }
 
-// connectionNames returns the field names that Connection lists.
+// connectionNames returns the field names that Connection lists and may: those that
+// are for all who pass a message on are none of them (RFC 9110 7.6.1), and whoever
+// names them would hide from us what they say.
 func connectionNames(fields []Field) (names []string) {
 	for _, f := range fields {
-		if f.Name == "connection" {
-			for name := range strings.SplitSeq(f.Value, ",") {
-				names = append(names, strings.ToLower(strings.Trim(name, " \t")))
+		if f.Name != "connection" {
+			continue
+		}
+		for name := range strings.SplitSeq(f.Value, ",") {
+			name = strings.ToLower(strings.Trim(name, " \t"))
+			switch name {
+			case "cache-control", "cdn-cache-control", surrogateControl, "vary", "set-cookie", "via", "cdn-loop", "upgrade":
+			default:
+				names = append(names, name)
 			}
 		}
 	}
 	return names
+}
+
+// listsNone says whether a value of Connection names no field that goes by it, at a
+// glance: the rest is looked at closely.
+func listsNone(connection string) bool {
+	for _, plain := range []string{"keep-alive", "close", "upgrade", "keep-alive, upgrade"} {
+		if strings.EqualFold(connection, plain) {
+			return true
+		}
+	}
+	return false
+}
+
+// dropListed takes the fields off a request that Connection lists. They end here, so
+// they must not count here: a key made of them would be one for what the origin never
+// saw.
+func (r *Request) dropListed() {
+	names := connectionNames(r.Fields)
+	r.Fields = slices.DeleteFunc(r.Fields, func(f Field) bool { return slices.Contains(names, f.Name) })
 }
 
 func (c *Cache) writeForwarded(h http.Header, r *Request, authority string) {

@@ -38,6 +38,10 @@ type exchange struct {
 func (c *Cache) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 	r := FromContext(hr.Context())
 	x := &exchange{cache: c, w: w, hr: hr, r: r, conds: conditionsOf(r.Fields), order: c.purges.order.Load()}
+	if x.conds.connection {
+		r.dropListed()
+		x.conds = conditionsOf(r.Fields)
+	}
 	switch {
 	case c.looped(r):
 		c.stats.Loops.Add(1)

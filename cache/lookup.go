@@ -18,7 +18,7 @@ func (c *Cache) Lookup(r *Request) (Hit, bool) {
 		return Hit{}, false
 	}
 	conds := conditionsOf(r.Fields)
-	if conds.upgrade || conds.cacheFields && r.Route.RequestDirectives {
+	if conds.upgrade || conds.connection || conds.cacheFields && r.Route.RequestDirectives {
 		return Hit{}, false
 	}
 	stored, ok := c.lookupMemory(r)

@@ -17,7 +17,8 @@ type conditions struct {
 	rangeValue, ifRange                 string
 	repeatedRange                       bool
 	authorization, upgrade, cacheFields bool
-	negotiation                         // with the stored response at hand
+	connection                          bool // lists fields that end here (Request.dropListed)
+	negotiation                              // with the stored response at hand
 }
 
 // conditionsOf reads the fields that decide how a stored response answers.
@@ -45,6 +46,8 @@ func conditionsOf(fields []Field) (c conditions) {
 			c.authorization = true
 		case "upgrade":
 			c.upgrade = true
+		case "connection":
+			c.connection = c.connection || !listsNone(value)
 		case "cache-control", "pragma":
 			c.cacheFields = true
 		}
