@@ -19,6 +19,7 @@ type use struct {
 	print   [16]byte
 	pending *pending // nil once it is in the log
 	id      ID
+	time    int64 // milliseconds since 1970
 }
 
 type keyed struct {
@@ -47,8 +48,9 @@ func (k *keys) add(key [16]byte, u *use, now time.Time, t *tuning, stats *Stats)
 		stats.KeysDropped.Add(1)
 		k.shift()
 	}
+	u.time = now.UnixMilli()
 	k.uses[key] = u
-	k.order = append(k.order, keyed{key, now.UnixMilli()})
+	k.order = append(k.order, keyed{key, u.time})
 }
 
 func (k *keys) expire(now time.Time, t *tuning) {
@@ -59,7 +61,10 @@ func (k *keys) expire(now time.Time, t *tuning) {
 }
 
 func (k *keys) shift() {
-	delete(k.uses, k.order[0].key)
+	// One that failed and was used again is there twice.
+	if oldest := k.order[0]; k.uses[oldest.key] != nil && k.uses[oldest.key].time == oldest.time {
+		delete(k.uses, oldest.key)
+	}
 	k.order = k.order[1:]
 	if len(k.order) == 0 {
 		k.order = nil

@@ -47,6 +47,7 @@ type tuning struct {
 	receipts     int   // kept after the sweep, at least
 	receiptAge   time.Duration
 	pending      int // on their way to the log
+	applyWait    time.Duration
 	pendingBytes int
 	keys         int
 	keyAge       time.Duration
@@ -60,9 +61,10 @@ var defaultTuning = tuning{
 	segmentBytes: 4 << 20,
 	logBytes:     256 << 20,
 	unswept:      1 << 18,
-	receipts:     10_000,
+	receipts:     100_000,
 	receiptAge:   7 * 24 * time.Hour,
 	pending:      8192,
+	applyWait:    5 * time.Second,
 	pendingBytes: 32 << 20,
 	keys:         100_000,
 	keyAge:       24 * time.Hour,
@@ -70,6 +72,9 @@ var defaultTuning = tuning{
 	events:       256,
 	sweepEvery:   time.Second,
 }
+
+// frameKeptMax bounds the buffer that is kept for the next frame.
+const frameKeptMax = 1 << 20
 
 // What Purge may answer; test with errors.Is.
 var (
@@ -105,7 +110,7 @@ type Log struct {
 
 	wake chan struct{}
 
-	applying sync.Mutex
+	applying chan struct{} // a lock that one can stop to wait for
 
 	mu       sync.Mutex
 	apply    Forgetter // set by Replay, before others ask
@@ -325,7 +330,9 @@ func (l *Log) write(batch []*pending) error {
 		}
 		b = append(b, p.code...)
 	}
-	l.frame = b
+	if cap(b) <= frameKeptMax {
+		l.frame = b
+	}
 	if err := l.append(at, b); err != nil {
 		return err
 	}

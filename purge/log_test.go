@@ -339,6 +339,22 @@ func TestBounds(t *testing.T) {
 		wg.Wait()
 		ask(t, n, nil)
 	})
+	t.Run("turns", func(t *testing.T) {
+		tune := smallTuning(newMemFS(1))
+		tune.applyWait = time.Millisecond
+		n := startNode(t, tune, &objects{})
+		n.cache.block = make(chan struct{})
+		var wg sync.WaitGroup
+		wg.Go(func() { made(t, n, 0, 1) })
+		waitFor(t, func() bool { return len(n.applying) == 1 })
+		ask(t, n, ErrBusy)
+		close(n.cache.block)
+		wg.Wait()
+		ask(t, n, nil)
+		if n.Stats().Pending.Load() != 0 || n.queued != 0 {
+			t.Error("something is still pending")
+		}
+	})
 	t.Run("the cache's table", func(t *testing.T) {
 		n := startNode(t, smallTuning(newMemFS(1)), &objects{})
 		n.cache.full = true

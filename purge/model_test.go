@@ -140,9 +140,9 @@ func (m *memFS) isDead() bool {
 // TestModel does random things to one log: purges, stores, sweeps, failing calls,
 // restarts, kills and power cuts.
 func TestModel(t *testing.T) {
-	rounds := 300
-	if testing.Short() {
-		rounds = 50
+	rounds := 100
+	if os.Getenv("EDGE_FULL") != "" {
+		rounds = 3000
 	}
 	seed := seedOf(t)
 	rng := rand.New(rand.NewPCG(seed, 0))
@@ -181,6 +181,7 @@ func TestModel(t *testing.T) {
 
 // randomFault makes some calls fail some of the time.
 func randomFault(rng *rand.Rand) func(op, path string) error {
+	rng = rand.New(rand.NewPCG(rng.Uint64(), 2)) // asked by Run
 	bad := map[string]bool{}
 	for _, op := range []string{"write", "sync", "create", "syncdir", "truncate", "remove"} {
 		bad[op] = rng.IntN(2) == 0

@@ -63,12 +63,12 @@ func (l *Log) Purge(ctx context.Context, r Request) (Receipt, error) {
 		l.stats.Invalid.Add(1)
 		return Receipt{}, FieldErrors{{"", fmt.Sprintf("what is named takes %d bytes: at most %d, purge it in parts", len(p.code), EntryBytesMax)}}
 	}
-	earlier, err := l.take(p)
+	earlier, err := l.take(ctx, p)
 	if err != nil {
 		return Receipt{}, err
 	}
 	if earlier != nil {
-		return l.repeat(ctx, earlier)
+		return l.repeat(ctx, earlier, p)
 	}
 	select { // Run may be at work already
 	case l.wake <- struct{}{}:
@@ -108,27 +108,33 @@ func (l *Log) known(p *pending) (Receipt, bool) {
 }
 
 // repeat answers with the purge that the same idempotency key made before.
-func (l *Log) repeat(ctx context.Context, u *use) (Receipt, error) {
+func (l *Log) repeat(ctx context.Context, u *use, p *pending) (Receipt, error) {
 	if u.pending != nil {
 		return l.wait(ctx, u.pending)
 	}
 	if r, ok := l.Receipt(u.id); ok {
 		return r, nil
 	}
-	// The receipt left early, or its file cannot be read.
-	return Receipt{}, fmt.Errorf("purge: %s was made with this idempotency key, but its receipt has gone: take a new key to purge again", u.id)
+	// It has left the log, so it is swept; it named the same.
+	e := p.entry
+	e.ID, e.Time = u.id, time.UnixMilli(u.time).UTC()
+	return Receipt{Entry: e, State: Swept, Nodes: []Node{{l.cfg.Node, Swept, e.Time}}}, nil
 }
 
 // take takes a purge in, or returns the use that its idempotency key was put to
 // before.
-func (l *Log) take(p *pending) (earlier *use, err error) {
+func (l *Log) take(ctx context.Context, p *pending) (earlier *use, err error) {
 	if earlier, err = l.admit(p); earlier != nil || err != nil {
 		return earlier, err
 	}
 	// One after the other, so that the log has them in the order of the cache.
 	// Before they are written: who reads the answer must not find what is purged,
 	// and the cache says with which order. It may wait for its sweep meanwhile.
-	l.applying.Lock()
+	if err := l.lockApplying(ctx); err != nil {
+		l.stats.Busy.Add(1)
+		l.settle([]*pending{p}, err)
+		return nil, err
+	}
 	order, err := l.apply.Purge(p.entry.Purges)
 	l.mu.Lock()
 	if err == nil && !l.closed {
@@ -138,7 +144,7 @@ func (l *Log) take(p *pending) (earlier *use, err error) {
 		err = ErrNotDurable
 	}
 	l.mu.Unlock()
-	l.applying.Unlock()
+	<-l.applying
 	if err == nil {
 		return nil, nil
 	}
@@ -148,6 +154,24 @@ func (l *Log) take(p *pending) (earlier *use, err error) {
 	}
 	l.settle([]*pending{p}, err)
 	return nil, err
+}
+
+// lockApplying waits for its turn, not for long: those before may each wait for the
+// sweep.
+func (l *Log) lockApplying(ctx context.Context) error {
+	select {
+	case l.applying <- struct{}{}:
+		return nil
+	default:
+	}
+	ctx, cancel := context.WithTimeout(ctx, l.t.applyWait)
+	defer cancel()
+	select {
+	case l.applying <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ErrBusy
+	}
 }
 
 // admit says whether there is room for a purge, and takes it.

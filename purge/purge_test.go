@@ -157,6 +157,16 @@ func TestIdempotencyKeys(t *testing.T) {
 	first.Count = cache.PurgeCount{} // forgotten by the cache
 	check(n)
 
+	// One whose receipt has left is the same still.
+	n.mu.Lock()
+	n.index = n.index[1:]
+	n.base++
+	n.mu.Unlock()
+	gone, err := ask(n, "ci", "k1", urlOf(1))
+	if err != nil || gone.Entry.ID != first.Entry.ID || gone.State != Swept || !gone.Entry.Time.Equal(first.Entry.Time) || gone.Entry.Purges[0] != first.Entry.Purges[0] {
+		t.Errorf("%v %+v", err, gone)
+	}
+
 	// One that failed may be asked for again.
 	next := tune.fs.(*memFS)
 	next.inject(failing(syscall.ENOSPC, segmentSuffix, "write"))

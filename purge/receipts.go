@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"slices"
 	"sort"
@@ -120,7 +121,11 @@ func (l *Log) readEntry(r *record) (Entry, error) {
 	if err := errors.Join(err, f.Close()); err != nil {
 		return Entry{}, err
 	}
-	return decodeEntry(code)
+	e, err := decodeEntry(code)
+	if err == nil && e.ID != r.id {
+		err = fmt.Errorf("purge: entry of %s %w", r.id, errDamaged)
+	}
+	return e, err
 }
 
 // Watch returns a channel with the receipt of each purge when it is made, and

@@ -37,7 +37,7 @@ func open(cfg Config, log *slog.Logger, t tuning) (*Log, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	l := &Log{cfg: cfg, t: t, log: log, wake: make(chan struct{}, 1)}
+	l := &Log{cfg: cfg, t: t, log: log, wake: make(chan struct{}, 1), applying: make(chan struct{}, 1)}
 	if err := t.fs.mkdir(cfg.Dir); err != nil {
 		return nil, fmt.Errorf("purge: make directory: %w", err)
 	}
