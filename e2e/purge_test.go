@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -161,5 +162,43 @@ func TestPurgeStormSurvivesKill(t *testing.T) {
 	t.Logf("%d purges acknowledged before the kill, %d objects kept", done.Load(), kept)
 	if kept < objects/3 {
 		t.Errorf("only %d of %d that were not purged are there", kept, objects)
+	}
+}
+
+// The commands in docs/purge.md do what it says, as they stand.
+func TestPurgeDocs(t *testing.T) {
+	need(t, "curl")
+	text, err := os.ReadFile("../docs/purge.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := newNode(t)
+	dir := t.TempDir()
+	n.data = filepath.Join(dir, "data")
+	n.args = []string{"serve", "--origin", countingOrigin(t).url, "--http", n.http, "--https", "off", "--admin", n.admin, "--data", n.data}
+	n.start(t)
+	var answers []string
+	for _, block := range regexp.MustCompile("(?ms)^```sh\n(.*?)^```$").FindAllStringSubmatch(string(text), -1) {
+		cmd := exec.Command("sh", "-c", strings.ReplaceAll(block[1], "127.0.0.1:8081", n.admin))
+		cmd.Dir = dir
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%s: %v\n%s", block[1], err, out)
+		}
+		answers = append(answers, string(out))
+	}
+	wants := []string{`"state": "applied",`, `"mode": "soft",`, `"dry_run": true,`, `"reason": "new logo",`}
+	if len(answers) != len(wants) {
+		t.Fatalf("%d commands", len(answers))
+	}
+	for i, want := range wants {
+		if !strings.Contains(answers[i], want) {
+			t.Errorf("%s, want %s", answers[i], want)
+		}
+	}
+	shown := regexp.MustCompile("(?s)```json\n(.*?)\n```").FindStringSubmatch(string(text))
+	var made struct{ ID string }
+	if err := json.Unmarshal([]byte(answers[0]), &made); err != nil || strings.ReplaceAll(shown[1], "ID", made.ID) != strings.TrimSpace(answers[0]) {
+		t.Errorf("%s is shown, %s is answered", shown[1], answers[0])
 	}
 }
