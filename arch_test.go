@@ -45,7 +45,7 @@ var arrows = map[string][]string{
 	"server":                {"route", "access", "cache", "server/gate", "server/h1", "server/h2", "server/h3"},
 	"server/gate":           {"route", "access", "cache"},
 	"server/h1":             {"cache", "server/gate", "internal/h1"},
-	"server/h2":             {"cache", "server/gate", "internal/huffman"},
+	"server/h2":             {"cache", "server/gate", "internal/h1", "internal/huffman"},
 	"server/h3":             {"cache", "server/gate", "internal/huffman"},
 }
 

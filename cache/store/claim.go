@@ -54,15 +54,10 @@ func (t *Tiered) Claim(incarnation [16]byte, boot, dropped uint64) (emptied bool
 		if v.away { // it begins empty, if it comes back
 			continue
 		}
-		valid := was.set && was.incarnation == incarnation && was.boot >= dropped
-		if !valid {
+		if !was.set || was.incarnation != incarnation || was.boot < dropped {
 			had := v.segmentCount() > 0
 			if err := v.empty(); err != nil {
-				if err := v.keepOut(err); err != nil {
-					return emptied, err
-				}
-				emptied = emptied || had
-				continue
+				return emptied, err
 			}
 			if had {
 				v.log.Warn("disk: directory emptied: it was filled under another purge log, or was away while purges were forgotten",
@@ -70,13 +65,7 @@ func (t *Tiered) Claim(incarnation [16]byte, boot, dropped uint64) (emptied bool
 			}
 			emptied = emptied || had
 		}
-		err := v.mark(t.disk.claim)
-		if err != nil && valid && isDeviceError(err) {
-			// What it holds may be served; a later start will think that it missed this one.
-			v.log.Warn("disk: directory cannot be marked", "err", err)
-			continue
-		}
-		if err := v.keepOut(err); err != nil {
+		if err := v.mark(t.disk.claim); err != nil {
 			return emptied, err
 		}
 	}
@@ -85,12 +74,10 @@ func (t *Tiered) Claim(incarnation [16]byte, boot, dropped uint64) (emptied bool
 
 // mark notes durably, or not at all, under which log the directory is filled.
 func (v *volume) mark(c claim) error {
-	f := v.format
-	f.claim = c
-	if err := v.tuning.fs.replaceFile(filepath.Join(v.dir, formatName), f.encode()); err != nil {
+	v.format.claim = c
+	if err := v.tuning.fs.replaceFile(filepath.Join(v.dir, formatName), v.format.encode()); err != nil {
 		return fmt.Errorf("disk: mark %s: %w", v.dir, err)
 	}
-	v.format = f
 	return nil
 }
 

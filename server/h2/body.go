@@ -6,10 +6,10 @@ package h2
 import (
 	"io"
 	"net/http"
-	"slices"
 	"strings"
 
 	"edgecdn/cache"
+	"edgecdn/internal/h1"
 )
 
 // chunk is a piece of a body.
@@ -88,10 +88,10 @@ func (c *conn) trailers(s *stream) {
 	case s.length > 0:
 		c.reset(s.id, codeProtocol, "content of another length than announced")
 	default:
-		s.trailer = slices.Clone(h.fields)
-		for i := range s.trailer {
-			f := &s.trailer[i]
-			f.Name, f.Value = strings.Clone(f.Name), strings.Clone(f.Value)
+		for _, f := range h.fields {
+			if h1.TrailerField(f.Name) {
+				s.trailer = append(s.trailer, cache.Field{Name: strings.Clone(f.Name), Value: strings.Clone(f.Value)})
+			}
 		}
 		s.endBody()
 	}

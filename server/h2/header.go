@@ -23,6 +23,7 @@ type header struct {
 	length  int64         // Content-Length, -1 for none
 	cookies int           // number of cookie fields
 	expects bool          // 100-continue
+	demands bool          // anything else with Expect
 	prio    priority
 	pseudo  uint8 // bits of what has been seen
 	regular bool  // a regular field has been seen
@@ -122,8 +123,8 @@ func (h *header) addPseudo(l *line) {
 func (h *header) addField(l *line) bool {
 	switch l.name {
 	case "host":
-		if h.hosts || h.trailer {
-			h.malformed("a second host field, or one in a trailer section")
+		if h.hosts || h.trailer || l.value == "" {
+			h.malformed("an empty or second host field, or one in a trailer section")
 		}
 		h.hosts, h.host = true, l.value
 		return true
@@ -143,7 +144,11 @@ func (h *header) addField(l *line) bool {
 	case "cookie":
 		h.cookies++
 	case "expect":
-		h.expects = strings.EqualFold(l.value, "100-continue")
+		if strings.EqualFold(l.value, "100-continue") {
+			h.expects = true
+		} else {
+			h.demands = true
+		}
 	case "priority":
 		h.prio = parsePriority(l.value)
 	}

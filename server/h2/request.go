@@ -74,6 +74,8 @@ func (c *conn) decide(x *gate.Exchange, h *header) gate.Decision {
 	case h.over: // refused for its size
 	case h.protocol != "":
 		return x.Refuse(http.StatusNotImplemented, "extended CONNECT is not served")
+	case h.demands: // RFC 9110 10.1.1
+		return x.Refuse(http.StatusExpectationFailed, "only 100-continue can be expected")
 	case h.method != http.MethodConnect && !strings.EqualFold(h.scheme, x.Request.Scheme):
 		x.Request.Host = x.Request.Authority
 		return x.Refuse(http.StatusMisdirectedRequest, "the target's scheme is not the connection's")
