@@ -34,7 +34,8 @@ func untrusted(name string) bool {
 	switch name {
 	case "forwarded", "x-real-ip", "x-client-ip", "true-client-ip", "x-original-url", "x-original-host",
 		"x-rewrite-url", "x-host", "x-http-method", "x-http-method-override", "x-method-override",
-		"proxy", "early-data", "alt-used":
+		"x-forwarded", "x-http-host-override", "x-http-path-override", "x-scheme", "x-url-scheme", "front-end-https",
+		"x-cluster-client-ip", "proxy", "early-data", "alt-used":
 		return true
 	}
 	return strings.HasPrefix(name, "x-forwarded-")
