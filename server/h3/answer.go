@@ -15,8 +15,8 @@ import (
 
 const (
 	// atOnceMax is the longest answer that is copied into quic-go's queue instead
-	// of being waited for. Streams times this much is what one connection can
-	// make us hold.
+	// of being sent from where it is stored, by a goroutine that waits for it.
+	// Streams times this much is what one connection can make us hold.
 	atOnceMax = 16 << 10
 	// headersHead is the head of a HEADERS frame: its type, and its length in four
 	// bytes whatever it is (RFC 9000 16 allows more than are needed).
@@ -28,7 +28,7 @@ func (r *request) send(wait bool) error {
 	if len(r.out) == 0 {
 		r.compose()
 	}
-	if r.urged || r.lasting {
+	if r.urged {
 		r.stream.SetPriority(r.priority.urgency, r.priority.incremental)
 	}
 	if wait {

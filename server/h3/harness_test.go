@@ -107,7 +107,7 @@ func newGate(t testing.TB, o *setup) *gate.Gate {
 	g, err := gate.New(gate.Seam{
 		Match: table.Match, Judge: access.Judge, Lookup: c.Lookup,
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if strings.HasPrefix(r.URL.Path, "/h/") {
+			if strings.HasPrefix(r.URL.Path, "/h/") || r.URL.Path == "*" {
 				o.handler(w, r)
 				return
 			}
@@ -259,6 +259,17 @@ func readAll(t testing.TB, resp *http.Response) string {
 	return string(body)
 }
 
+// wait returns what must come.
+func wait[T any](t testing.TB, from <-chan T) (got T) {
+	t.Helper()
+	select {
+	case got = <-from:
+	case <-time.After(soon):
+		t.Fatal("waited in vain")
+	}
+	return got
+}
+
 // eventually waits for a condition that nothing announces.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
@@ -274,4 +285,9 @@ func eventually(t testing.TB, what string, ok func() bool) {
 			t.Fatalf("%s: did not come to be", what)
 		}
 	}
+}
+
+// insecure is for clients in another process than the certificate's.
+func insecure() *tls.Config {
+	return &tls.Config{InsecureSkipVerify: true, ServerName: "edge.test", NextProtos: []string{"h3"}}
 }

@@ -143,7 +143,7 @@ func TestClientGone(t *testing.T) {
 		t.Fatal(err)
 	}
 	cancel()
-	<-gone
+	wait(t, gone)
 	_ = resp.Body.Close()
 }
 
@@ -177,7 +177,7 @@ func TestDrain(t *testing.T) {
 	s := c.open()
 	s.write(headersFrame(getFields("/h/")...))
 	s.close()
-	<-begun
+	wait(t, begun)
 	e.Drain()
 	if id := c.goaway(); id != goawayAny {
 		t.Errorf("first GOAWAY names %d", id)
