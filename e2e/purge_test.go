@@ -202,3 +202,69 @@ func TestPurgeDocs(t *testing.T) {
 		t.Errorf("%s is shown, %s is answered", shown[1], answers[0])
 	}
 }
+
+// On a full disk purges are refused as not durable, and made again when there is
+// room; what was acknowledged holds through a kill.
+func TestPurgeOnFullDisk(t *testing.T) {
+	small := smallDisk(t, 4)
+	t.Setenv("E2E_ORIGIN", countingOrigin(t).url)
+	t.Setenv("E2E_DISK", t.TempDir())
+	n := newNode(t)
+	n.data = filepath.Join(small, "data")
+	file := filepath.Join(t.TempDir(), "edge.yaml")
+	writeFile(t, file, n.fill(`
+server: {http: ["{http}"], access_log: {format: "off"}}
+admin: {listen: "{admin}"}
+data: "{data}"
+store: {disk: [{path: "${E2E_DISK}", bytes: 64MiB}]}
+origins: {site: {url: "${E2E_ORIGIN}"}}
+hosts: [{names: ["*"], origin: site}]
+`))
+	n.args = []string{"serve", "--config", file}
+	n.start(t)
+	var before [2]int
+	for range 3 {
+		for i := range before {
+			before[i], _ = n.fetch(t, fmt.Sprintf("/%d", i))
+		}
+	}
+	n.written(t, 2)
+	if !n.purge(t, `{"hosts": ["a.example"]}`) {
+		t.Fatal("not acknowledged")
+	}
+	ballast := filepath.Join(small, "ballast")
+	if err := os.WriteFile(ballast, make([]byte, 8<<20), 0o600); err == nil {
+		t.Fatal("the disk is not full")
+	}
+	// What is left of the last page takes some.
+	body := fmt.Sprintf(`{"urls": ["http://%s/0"]}`, n.http)
+	acknowledged := 0
+	for n.purge(t, body) {
+		if acknowledged++; acknowledged > 1000 {
+			t.Fatal("a full disk takes all")
+		}
+	}
+	if _, hit := n.fetch(t, "/0"); hit {
+		t.Error("not durable, and not applied either")
+	}
+	if n.purge(t, body) || metric(t, n, "edge_purge_not_durable_total") != 2 {
+		t.Error("not counted")
+	}
+	if err := os.Remove(ballast); err != nil {
+		t.Fatal(err)
+	}
+	if !n.purge(t, body) || !n.purge(t, `{"hosts": ["b.example"]}`) {
+		t.Error("there is room, and purges are refused")
+	}
+	n.kill()
+	n.start(t)
+	if number, hit := n.fetch(t, "/0"); number == before[0] || hit {
+		t.Errorf("fetch %d is served (hit %v), and was purged", number, hit)
+	}
+	if number, hit := n.fetch(t, "/1"); number != before[1] || !hit {
+		t.Errorf("fetch %d (hit %v) of what was not purged, not %d", number, hit, before[1])
+	}
+	if lost := metric(t, n, "edge_purge_log_lost_total"); lost != 0 {
+		t.Error("the log was lost")
+	}
+}

@@ -100,11 +100,13 @@ type Log struct {
 	stats Stats
 
 	// For Open and then Run alone.
-	head   *headFile
-	tail   file // of the last segment, nil: the next frame begins a new one
-	torn   bool // the last write or sync of the tail failed
-	frame  []byte
-	number uint64 // of the next entry
+	head  *headFile
+	tail  file // of the last segment, nil: the next frame begins a new one
+	torn  bool // the last write or sync of the tail failed
+	frame []byte
+	// failing is whether the last purges could not be written; it has been told.
+	failing bool
+	number  uint64 // of the next entry
 	// dropped is the last boot in which a sweep was noted.
 	dropped uint64
 
@@ -266,13 +268,24 @@ func (l *Log) commit() {
 			return
 		}
 		err := l.write(batch)
+		l.tell(err)
 		if err != nil {
 			l.stats.NotDurable.Add(uint64(len(batch)))
-			l.log.Error("purges applied but not durable", "purges", len(batch), "err", err)
 			err = fmt.Errorf("%w (%w)", ErrNotDurable, err)
 		}
 		l.settle(batch, err)
 	}
+}
+
+// tell logs when writing begins to fail, and when it works again.
+func (l *Log) tell(err error) {
+	switch {
+	case err != nil && !l.failing:
+		l.log.Error("purges are applied but not durable: the log of purges cannot be written", "err", err)
+	case err == nil && l.failing:
+		l.log.Info("purges are durable again", "not_durable", l.stats.NotDurable.Load())
+	}
+	l.failing = err != nil
 }
 
 // batch takes a frame's worth of purges off the queue.

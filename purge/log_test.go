@@ -108,6 +108,9 @@ func TestFailedWrites(t *testing.T) {
 						t.Fatalf("%v, want ErrNotDurable", err)
 					}
 				}
+				if told := strings.Count(n.said.String(), "level=ERROR"); told != 1 {
+					t.Errorf("told %d times: %s", told, n.said)
+				}
 				if served := n.cache.served(urlOf(7)); served != nil {
 					t.Error("not applied")
 				}

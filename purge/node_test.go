@@ -140,11 +140,29 @@ func purgeOf(url string) cache.Purge {
 	return all[0]
 }
 
+// syncBuffer is written to by one goroutine while another looks.
+type syncBuffer struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
+}
+
 // testNode is a log at work, and what it tells.
 type testNode struct {
 	*Log
 	cache  *fakeCache
-	said   *bytes.Buffer
+	said   *syncBuffer
 	ticks  chan time.Time
 	cancel context.CancelFunc
 	ran    chan error
@@ -173,7 +191,7 @@ func startNode(t *testing.T, tune tuning, disk *objects) *testNode {
 }
 
 func tryNode(tune tuning, disk *objects) (*testNode, error) {
-	said := new(bytes.Buffer)
+	said := new(syncBuffer)
 	l, err := open(Config{Dir: testDir}, slog.New(slog.NewTextHandler(said, nil)), tune)
 	if err != nil {
 		return nil, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -250,14 +251,25 @@ func TestWatch(t *testing.T) {
 	if got != 4 {
 		t.Errorf("the slow one got %d", got)
 	}
+	// Of many that are swept at once, the newest.
+	var last []string
+	for i := range 10 {
+		last = append(last, made(t, n, i, 1)[0].Entry.ID.String())
+		<-keen
+	}
+	n.cache.sweep()
+	n.followSweep()
+	if got := []string{(<-keen).Entry.ID.String(), (<-keen).Entry.ID.String()}; !slices.Equal(got, last[8:]) {
+		t.Errorf("%q, want the last of %q", got, last)
+	}
 	cancel()
 	if _, open := <-keen; open {
 		t.Error("not closed with its context")
 	}
 	waitFor(t, func() bool { return n.Stats().Watchers.Load() == 0 })
-	last := n.Watch(t.Context())
+	end := n.Watch(t.Context())
 	n.stop()
-	if _, open := <-last; open {
+	if _, open := <-end; open {
 		t.Error("not closed with the log")
 	}
 }

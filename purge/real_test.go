@@ -4,9 +4,11 @@ package purge
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
@@ -28,6 +30,7 @@ type realOrigin struct {
 	mu      sync.Mutex
 	fetches int
 	hold    map[string]chan struct{} // by target: the answer waits
+	failing bool
 }
 
 func (o *realOrigin) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -35,8 +38,11 @@ func (o *realOrigin) RoundTrip(r *http.Request) (*http.Response, error) {
 	o.mu.Lock()
 	o.fetches++
 	body := strconv.Itoa(o.fetches)
-	hold := o.hold[target]
+	hold, failing := o.hold[target], o.failing
 	o.mu.Unlock()
+	if failing {
+		return nil, errors.New("the origin is away")
+	}
 	if hold != nil {
 		<-hold
 	}
@@ -133,6 +139,9 @@ func (n *realNode) get(host, target string) (version int, hit bool) {
 	w := httptest.NewRecorder()
 	n.cache.ServeHTTP(w, req.WithContext(cache.NewContext(n.t.Context(), r)))
 	version, err = strconv.Atoi(w.Body.String())
+	if w.Code == 502 {
+		return 0, false
+	}
 	if err != nil || w.Code != 200 {
 		n.t.Fatalf("%d %q", w.Code, w.Body)
 	}
@@ -332,6 +341,51 @@ func TestNewerStays(t *testing.T) {
 		}
 		second.stop()
 		n.stop()
+	}
+}
+
+// A restart keeps apart what was purged hard and soft: without an origin the one is
+// an error, the other served stale, since the response allows that.
+func TestModesThroughRestart(t *testing.T) {
+	dir, o := t.TempDir(), &realOrigin{}
+	n := startRealNode(t, dir, o)
+	versions := map[string]int{}
+	targets := []string{"/hard/1", "/soft/1", "/none/1"}
+	for range 3 {
+		for _, target := range targets {
+			versions[target], _ = n.get("a.example", target)
+		}
+	}
+	n.written(3)
+	for _, r := range []Request{{Prefixes: []string{"a.example/hard"}}, {Groups: Groups{"a.example", []string{"group2"}}}, {Prefixes: []string{"a.example/soft"}, Soft: true}} {
+		if _, err := n.log.Purge(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	check := func(n *realNode, when string) {
+		t.Helper()
+		versions := maps.Clone(versions)
+		versions["/hard/1"] = 0
+		for target, want := range versions {
+			if got, hit := n.get("a.example", target); got != want || hit != (target == "/none/1") {
+				t.Errorf("%s: %s is fetch %d (hit %v), want %d", when, target, got, hit, want)
+			}
+		}
+	}
+	o.mu.Lock()
+	o.failing = true
+	o.mu.Unlock()
+	check(n, "before")
+	copied := copyDir(t, dir)
+	n.stop()
+	again := startRealNode(t, copied, o)
+	check(again, "after")
+	// Back again, the origin is asked for what is stale.
+	o.mu.Lock()
+	o.failing = false
+	o.mu.Unlock()
+	if got, _ := again.get("a.example", "/soft/1"); got == versions["/soft/1"] {
+		t.Error("stale, and not validated")
 	}
 }
 

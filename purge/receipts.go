@@ -129,8 +129,8 @@ func (l *Log) readEntry(r *record) (Entry, error) {
 }
 
 // Watch returns a channel with the receipt of each purge when it is made, and
-// when its state changes. It is closed when ctx ends, and when whoever reads it
-// is too far behind.
+// when it is swept; of many that are swept at once only of the newest. It is closed
+// when ctx ends, and when whoever reads it is too far behind.
 func (l *Log) Watch(ctx context.Context) <-chan Receipt {
 	events := make(chan Receipt, l.t.events)
 	l.mu.Lock()

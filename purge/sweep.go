@@ -90,13 +90,13 @@ func (l *Log) markSwept(from int, passed []record) {
 		passed[i] = *r
 	}
 	l.swept = passed[len(passed)-1].order
-	watched := len(l.watchers) > 0
+	if len(l.watchers) == 0 {
+		passed = nil
+	}
 	l.gauge()
 	l.mu.Unlock()
-	if !watched {
-		return
-	}
-	for _, r := range l.read(passed) {
+	// Of many at once the newest: no watcher could take them all.
+	for _, r := range l.read(passed[max(0, len(passed)-l.t.events/2):]) {
 		l.mu.Lock()
 		l.publish(r)
 		l.mu.Unlock()
