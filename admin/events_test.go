@@ -167,40 +167,54 @@ func TestWatchersAreBounded(t *testing.T) {
 	}
 }
 
-// Over a real connection a stream outlives the listener's limits and ends with
+// pipes is a listener within a bubble.
+type pipes chan net.Conn
+
+func (p pipes) Accept() (net.Conn, error) {
+	conn, ok := <-p
+	if !ok {
+		return nil, net.ErrClosed
+	}
+	return conn, nil
+}
+func (p pipes) Close() error   { close(p); return nil }
+func (p pipes) Addr() net.Addr { return &net.TCPAddr{} }
+
+// A stream outlives the limits that the listener has for requests, and ends with
 // the server.
-func TestEventsOverTheWire(t *testing.T) {
-	fake := &purgesFake{}
-	s, token, _ := newTestServer(t, &node{purges: fake})
-	s.http.WriteTimeout, s.http.ReadTimeout = 50*time.Millisecond, 50*time.Millisecond
-	if err := s.Listen(); err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(t.Context())
-	ran := make(chan error, 1)
-	go func() { ran <- s.Run(ctx) }()
-	conn, err := net.Dial("tcp", s.Addr())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	fmt.Fprintf(conn, "GET /v1/purges/events HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\n\r\n", token)
-	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
-	if err != nil || resp.StatusCode != 200 || resp.Header.Get("Content-Type") != "text/event-stream" {
-		t.Fatalf("%v %+v", err, resp)
-	}
-	<-time.After(150 * time.Millisecond) // longer than the limits
-	s.answer(postPurge(token, `{"urls":["https://a/"]}`))
-	scan := bufio.NewScanner(resp.Body)
-	for scan.Scan() && !strings.HasPrefix(scan.Text(), "data: ") {
-	}
-	if !strings.Contains(scan.Text(), `"targets":["https://a/"]`) {
-		t.Errorf("read %q, %v", scan.Text(), scan.Err())
-	}
-	stop()
-	if err := <-ran; err != nil {
-		t.Error(err)
-	}
-	for scan.Scan() {
-	}
+func TestEventsOutliveTheLimitsOfRequests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, token, _ := newTestServer(t, &node{purges: &purgesFake{}})
+		listener := make(pipes, 1)
+		s.listener = listener
+		ctx, stop := context.WithCancel(t.Context())
+		ran := make(chan error, 1)
+		go func() { ran <- s.Run(ctx) }()
+		conn, far := net.Pipe()
+		listener <- far
+		fmt.Fprintf(conn, "GET /v1/purges/events HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\n\r\n", token)
+		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil || resp.StatusCode != 200 || resp.Header.Get("Content-Type") != "text/event-stream" {
+			t.Fatalf("%v %+v", err, resp)
+		}
+		lines := make(chan string, 1000)
+		go func() {
+			defer close(lines)
+			for scan := bufio.NewScanner(resp.Body); scan.Scan(); {
+				lines <- scan.Text()
+			}
+		}()
+		time.Sleep(3 * messageTimeout)
+		s.answer(postPurge(token, `{"urls":["https://a/"]}`))
+		if got := ids(t, lines, 1); got[0] != "p000001" {
+			t.Errorf("event %v", got)
+		}
+		stop()
+		if err := <-ran; err != nil {
+			t.Error(err)
+		}
+		for range lines { // until the server has closed the connection
+		}
+		conn.Close()
+	})
 }

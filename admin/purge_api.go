@@ -19,6 +19,7 @@ const (
 	purgesPath    = "/v1/purges"
 	pageDefault   = 20
 	pageMax       = 100
+	pageTargets   = 10 // of each receipt in a page
 	waitDefault   = 5 * time.Second
 	waitMax       = time.Minute
 	keyBytesMax   = 255
@@ -343,6 +344,7 @@ func (s *Server) listPurges(w http.ResponseWriter, r *http.Request) {
 	answer := page{Purges: []Receipt{}}
 	for i := range list {
 		if visible(c, &list[i]) {
+			list[i].Targets = list[i].Targets[:min(len(list[i].Targets), pageTargets)]
 			answer.Purges = append(answer.Purges, list[i])
 		}
 	}

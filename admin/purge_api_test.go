@@ -359,6 +359,12 @@ func TestPurgesAreListed(t *testing.T) {
 	if ids, _ := walk(ci, "/v1/purges"); fmt.Sprint(ids) != "[p000021 p000016 p000011 p000006 p000001]" {
 		t.Errorf("what ci purged: %v", ids)
 	}
+	// Pages are short where purges are long.
+	s.answer(postPurge(token, `{"hosts":["`+strings.Join(strings.Split("abcdefghijkl", ""), `","`)+`"]}`))
+	var p page
+	if err := json.Unmarshal(s.answer(ask{path: "/v1/purges?limit=1", authorization: "Bearer " + token}).Body.Bytes(), &p); err != nil || len(p.Purges[0].Targets) != pageTargets || p.Purges[0].TargetsTotal != 12 {
+		t.Errorf("%v, %+v", err, p)
+	}
 	for path, want := range map[string]int{"/v1/purges/p000001": 200, "/v1/purges/p000002": 404, "/v1/purges/p9": 404} {
 		if w := s.answer(ask{path: path, authorization: "Bearer " + ci}); w.Code != want {
 			t.Errorf("%s for ci: %d, want %d", path, w.Code, want)
