@@ -37,6 +37,23 @@ func parseTime(s string) (time.Time, bool) {
 	return t, err == nil
 }
 
+// parseTimeAt is parseTime for an instant that may be to come: a year of two digits is
+// the one that is at most 50 years ahead of now.
+func parseTimeAt(s string, now time.Time) (time.Time, bool) {
+	t, ok := parseTime(s)
+	if weekday, _, cut := strings.Cut(s, ","); !ok || !cut || len(weekday) == len("Mon") {
+		return t, ok
+	}
+	limit := now.AddDate(50, 0, 0)
+	if t.After(limit) {
+		return t.AddDate(-100, 0, 0), true
+	}
+	if later := t.AddDate(100, 0, 0); !later.After(limit) {
+		return later, true
+	}
+	return t, true
+}
+
 // spacedAs says whether s is as long as its layout and has spaces where that has them.
 func spacedAs(s, layout string) bool {
 	if len(s) != len(layout) {

@@ -37,6 +37,31 @@ func TestParseTime(t *testing.T) {
 	}
 }
 
+func TestParseTimeAt(t *testing.T) {
+	for _, tt := range []struct {
+		date      string
+		now, want int
+	}{
+		{"Monday, 08-Aug-50 02:01:18 GMT", 2026, 2050},
+		{"Monday, 08-Aug-70 02:01:18 GMT", 2026, 2070},
+		{"Monday, 08-Aug-76 02:01:18 GMT", 2026, 1976}, // a few months too far
+		{"Monday, 08-Aug-75 02:01:18 GMT", 2026, 2075},
+		{"Monday, 08-Aug-99 02:01:18 GMT", 2026, 1999},
+		{"Monday, 08-Aug-60 02:01:18 GMT", 2000, 1960},
+		{"Monday, 08-Aug-49 02:01:18 GMT", 2000, 2049},
+		{"Mon, 08 Aug 2099 02:01:18 GMT", 2000, 2099},
+		{"Mon Aug  8 02:01:18 2099", 2000, 2099},
+	} {
+		now := time.Date(tt.now, 1, 1, 0, 0, 0, 0, time.UTC)
+		if got, ok := parseTimeAt(tt.date, now); !ok || got.Year() != tt.want {
+			t.Errorf("%s in %d: %v", tt.date, tt.now, got)
+		}
+	}
+	if _, ok := parseTimeAt("0", time.Now()); ok {
+		t.Error("0 is a date")
+	}
+}
+
 // What is taken for a date is one in exactly one form.
 func FuzzParseTime(f *testing.F) {
 	for _, s := range []string{"Mon, 08 Aug 2050 02:01:18 GMT", "Monday, 08-Aug-50 02:01:18 GMT", "Mon Aug  8 02:01:18 2050", "0"} {

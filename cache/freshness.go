@@ -83,7 +83,7 @@ func (p *received) ownLifetime() (d time.Duration, ok bool) {
 	if !ok {
 		return 0, false
 	}
-	t, valid := parseTime(s)
+	t, valid := parseTimeAt(s, p.responseTime)
 	if !valid { // "0" above all (RFC 9111 5.3)
 		return 0, true
 	}
