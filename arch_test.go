@@ -33,7 +33,7 @@ var arrows = map[string][]string{
 	"cmd/edge":              {"*"},
 	"cmd/origin":            {"cmd/origin/script"},
 	"cmd/origin/script":     {},
-	"config":                {"server", "route", "access", "cache", "cache/store", "origin", "admin"},
+	"config":                {"server", "server/gate", "route", "access", "cache", "cache/store", "origin", "admin"},
 	"e2e":                   {},
 	"internal/authority":    {},
 	"internal/unit":         {},

@@ -23,7 +23,7 @@ import (
 const schemaFile = "edge.schema.json"
 
 // rooms whose Config is part of ours, by directory.
-var roomDirs = []string{".", "../server", "../admin", "../cache/store", "../origin", "../route"}
+var roomDirs = []string{".", "../server", "../server/gate", "../admin", "../cache/store", "../origin", "../route"}
 
 // reflector reads the doc comments of all rooms.
 func reflector(t *testing.T) *jsonschema.Reflector {

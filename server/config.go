@@ -6,16 +6,14 @@
 package server
 
 import (
-	"cmp"
 	"fmt"
 	"net"
 	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
-	"edgecdn/internal/unit"
+	"edgecdn/server/gate"
 )
 
 // Config says where to listen and what to bear.
@@ -26,6 +24,11 @@ type Config struct {
 	HTTPS []string `yaml:"https"`
 	// HTTP3 false leaves UDP closed. Default true.
 	HTTP3 *bool `yaml:"http3"`
+	// EarlyData lets HTTP/3 clients that come back send their first requests with
+	// the handshake (0-RTT, RFC 8470). Whoever recorded such bytes can send them
+	// again, so only what is in memory is answered then, the rest with 425 (Too
+	// Early). Default false.
+	EarlyData bool `yaml:"early_data"`
 	// TLS certificates.
 	TLS TLS `yaml:"tls"`
 	// Limits of connections and requests.
@@ -52,35 +55,11 @@ type Certificate struct {
 	Key string `yaml:"key"`
 }
 
-// AccessLog says where one line for each request goes. It never slows a request
-// down: when the writer cannot keep up, lines are dropped and counted.
-type AccessLog struct {
-	// Format is json, combined (as Apache writes it, with the outcome at the end)
-	// or off. Default json.
-	Format string `yaml:"format"`
-	// Path of the file, made if it is missing and appended to. Default: standard output.
-	Path string `yaml:"path"`
-}
-
-// Limits bound what clients can make the node do.
-type Limits struct {
-	// HeaderBytes of a request, line and fields. Default 32KiB.
-	HeaderBytes unit.Bytes `yaml:"header_bytes"`
-	// HeaderTimeout for a whole request header to arrive. Default 10s.
-	HeaderTimeout time.Duration `yaml:"header_timeout"`
-	// IdleTimeout of a kept-alive connection. Default 2m.
-	IdleTimeout time.Duration `yaml:"idle_timeout"`
-	// StallTimeout: a client that takes or sends no byte for so long in the
-	// middle of a message is cut. Silence of the origin does not count. Default 1m.
-	StallTimeout time.Duration `yaml:"stall_timeout"`
-	// Streams open at once on one HTTP/2 or HTTP/3 connection. Default 128.
-	Streams int `yaml:"streams"`
-	// Handlers at work at once on requests that memory cannot answer; more are
-	// answered 503. Default 10000.
-	Handlers int `yaml:"handlers"`
-	// DrainTimeout that requests in flight get when the node stops. Default 30s.
-	DrainTimeout time.Duration `yaml:"drain_timeout"`
-}
+// AccessLog and Limits are the gate's.
+type (
+	AccessLog = gate.AccessLog
+	Limits    = gate.Limits
+)
 
 // WithDefaults returns the configuration with every zero value that has a
 // default filled in.
@@ -94,18 +73,6 @@ func (c Config) WithDefaults() Config {
 		c.AccessLog.Format = "json"
 	}
 	return c
-}
-
-// WithDefaults returns the limits with every zero filled in.
-func (l Limits) WithDefaults() Limits {
-	l.HeaderBytes = cmp.Or(l.HeaderBytes, 32*unit.KiB)
-	l.HeaderTimeout = cmp.Or(l.HeaderTimeout, 10*time.Second)
-	l.IdleTimeout = cmp.Or(l.IdleTimeout, 2*time.Minute)
-	l.StallTimeout = cmp.Or(l.StallTimeout, time.Minute)
-	l.Streams = cmp.Or(l.Streams, 128)
-	l.Handlers = cmp.Or(l.Handlers, 10000)
-	l.DrainTimeout = cmp.Or(l.DrainTimeout, 30*time.Second)
-	return l
 }
 
 // Validate reports everything that cannot work, each with the path of its key
@@ -139,7 +106,7 @@ func (c *Config) Validate(report func(path, problem string)) {
 	default:
 		report("access_log.format", fmt.Sprintf("%q is no format: write json, combined or off", c.AccessLog.Format))
 	}
-	c.Limits.validate(report)
+	c.Limits.Validate(func(path, problem string) { report("limits."+path, problem) })
 }
 
 func addressProblem(address string) string {
@@ -160,24 +127,6 @@ func addressProblem(address string) string {
 	return ""
 }
 
-func (l *Limits) validate(report func(path, problem string)) {
-	within := func(path string, value, least, most int64, say func(int64) string) {
-		if value != 0 && (value < least || value > most) {
-			report("limits."+path, fmt.Sprintf("%s is out of bounds: choose from %s to %s", say(value), say(least), say(most)))
-		}
-	}
-	bytes := func(n int64) string { return unit.Bytes(n).String() }
-	duration := func(n int64) string { return time.Duration(n).String() }
-	number := func(n int64) string { return strconv.FormatInt(n, 10) }
-	within("header_bytes", int64(l.HeaderBytes), int64(unit.KiB), int64(unit.MiB), bytes)
-	within("header_timeout", int64(l.HeaderTimeout), int64(time.Millisecond), int64(time.Hour), duration)
-	within("idle_timeout", int64(l.IdleTimeout), int64(time.Millisecond), int64(24*time.Hour), duration)
-	within("stall_timeout", int64(l.StallTimeout), int64(time.Millisecond), int64(24*time.Hour), duration)
-	within("streams", int64(l.Streams), 1, 10000, number)
-	within("handlers", int64(l.Handlers), 1, 1000000, number)
-	within("drain_timeout", int64(l.DrainTimeout), int64(time.Millisecond), int64(24*time.Hour), duration)
-}
-
 // unchangeable names the first key in which next differs from c that cannot be
 // changed while the node runs, or "".
 func (c *Config) unchangeable(next *Config) string {
@@ -188,14 +137,12 @@ func (c *Config) unchangeable(next *Config) string {
 		return "https"
 	case *c.HTTP3 != *next.HTTP3:
 		return "http3"
+	case c.EarlyData != next.EarlyData:
+		return "early_data"
 	case c.AccessLog != next.AccessLog:
 		return "access_log"
 	case c.Limits.HeaderBytes != next.Limits.HeaderBytes:
 		return "limits.header_bytes"
-	case c.Limits.HeaderTimeout != next.Limits.HeaderTimeout:
-		return "limits.header_timeout"
-	case c.Limits.IdleTimeout != next.Limits.IdleTimeout:
-		return "limits.idle_timeout"
 	case c.Limits.Streams != next.Limits.Streams:
 		return "limits.streams"
 	}

@@ -18,17 +18,17 @@ import (
 )
 
 // gate is a handler that waits inside until it is let go or cut.
-type gate struct {
+type latch struct {
 	entered chan struct{}
 	release chan struct{}
 	cut     chan struct{}
 }
 
-func newGate() *gate {
-	return &gate{entered: make(chan struct{}, 16), release: make(chan struct{}), cut: make(chan struct{}, 16)}
+func newLatch() *latch {
+	return &latch{entered: make(chan struct{}, 16), release: make(chan struct{}), cut: make(chan struct{}, 16)}
 }
 
-func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (g *latch) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.WriteString(w, "begun ")
 	_ = http.NewResponseController(w).Flush()
 	g.entered <- struct{}{}
@@ -42,7 +42,7 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // get starts a request and delivers what became of it.
-func (g *gate) get(c *client) <-chan string {
+func (g *latch) get(c *client) <-chan string {
 	result := make(chan string, 1)
 	go func() {
 		resp, err := c.Get(c.base + "/")
@@ -62,7 +62,7 @@ func (g *gate) get(c *client) <-chan string {
 }
 
 func TestDrainLetsRequestsFinish(t *testing.T) {
-	g := newGate()
+	g := newLatch()
 	said := make(chan bool, 1)
 	var e *edge
 	e = start(t, setup{handler: g.ServeHTTP, drained: func() {
@@ -110,7 +110,7 @@ func TestDrainLetsRequestsFinish(t *testing.T) {
 }
 
 func TestDrainCutsWhatDoesNotFinish(t *testing.T) {
-	g := newGate()
+	g := newLatch()
 	e := start(t, setup{config: Config{Limits: Limits{DrainTimeout: 300 * time.Millisecond}}, handler: g.ServeHTTP})
 	var results []<-chan string
 	for _, c := range e.clients() {
@@ -154,7 +154,7 @@ func TestDrainReportsHandlersThatDoNotEnd(t *testing.T) {
 }
 
 func TestDrainSaysCloseOnHTTP1(t *testing.T) {
-	g := newGate()
+	g := newLatch()
 	e := start(t, setup{handler: func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/quick" {
 			return
@@ -204,7 +204,7 @@ func TestDrainSaysCloseOnHTTP1(t *testing.T) {
 }
 
 func TestDrainSaysGoawayOnHTTP2(t *testing.T) {
-	g := newGate()
+	g := newLatch()
 	e := start(t, setup{handler: g.ServeHTTP})
 	c := e.rawHTTP2(t)
 	c.request(1, ":method", "GET", ":scheme", "https", ":authority", "a.test", ":path", "/")
@@ -236,7 +236,7 @@ func TestDrainSaysGoawayOnHTTP2(t *testing.T) {
 }
 
 func TestDrainSaysGoawayOnHTTP3(t *testing.T) {
-	g := newGate()
+	g := newLatch()
 	e := start(t, setup{handler: g.ServeHTTP})
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
@@ -282,8 +282,10 @@ func TestDrainSaysGoawayOnHTTP3(t *testing.T) {
 	}
 }
 
-// readGoaway reads the server's control stream (RFC 9114 6.2.1) up to a GOAWAY.
+// readGoaway reads the server's control stream (RFC 9114 6.2.1) up to the GOAWAY
+// that says which requests are refused.
 func readGoaway(ctx context.Context, conn *quic.Conn) error {
+	seen := 0
 	for {
 		stream, err := conn.AcceptUniStream(ctx)
 		if err != nil {
@@ -306,7 +308,9 @@ func readGoaway(ctx context.Context, conn *quic.Conn) error {
 				return err
 			}
 			if frame == 7 {
-				return nil
+				if seen++; seen == 2 { // the first refuses nothing yet (RFC 9114 5.2)
+					return nil
+				}
 			}
 		}
 	}

@@ -26,6 +26,7 @@ import (
 	"edgecdn/access"
 	"edgecdn/cache"
 	"edgecdn/route"
+	"edgecdn/server/gate"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -97,7 +98,7 @@ func (o *setup) fill(t testing.TB) Seam {
 	if o.config.Data == "" {
 		o.config.Data = t.TempDir()
 	}
-	return Seam{Match: table.Match, Judge: access.Judge, Lookup: o.lookup, Handler: o.handler, Draining: o.drained}
+	return Seam{Seam: gate.Seam{Match: table.Match, Judge: access.Judge, Lookup: o.lookup, Handler: o.handler}, Draining: o.drained}
 }
 
 // start runs a server until the test ends.

@@ -7,8 +7,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"net/http/httptest"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -40,7 +38,7 @@ func made(status int, body string, fields ...string) *http.Response {
 // realCache returns a cache in memory in front of o.
 func realCache(t testing.TB, o origin) *cache.Cache {
 	t.Helper()
-	kept, err := store.Open(store.Config{Memory: store.MemoryConfig{Bytes: 64 << 20}, Prepare: cache.Prepare}, nil)
+	kept, err := store.Open(store.Config{Memory: store.MemoryConfig{Bytes: 64 << 20}, Prepare: cache.Preparer(Encoders())}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -228,47 +226,4 @@ func TestHeadFromHandlerClaimsNoLength(t *testing.T) {
 			t.Errorf("Content-Length %q, want 1234", got)
 		}
 	})
-}
-
-// sink is a ResponseWriter that costs nothing.
-type sink struct {
-	h http.Header
-	n int
-}
-
-func (s *sink) Header() http.Header         { return s.h }
-func (s *sink) WriteHeader(int)             {}
-func (s *sink) Write(p []byte) (int, error) { s.n += len(p); return len(p), nil }
-
-// BenchmarkDispatchHit measures what dispatch adds to a standard engine.
-func BenchmarkDispatchHit(b *testing.B) {
-	const paths = 512
-	c := realCache(b, pageOrigin)
-	o := setup{handler: c.ServeHTTP, lookup: c.Lookup}
-	e := startSeam(b, o, o.fill(b))
-	client := e.h1()
-	requests := make([]*http.Request, paths)
-	for i := range requests {
-		r := client.request(b, "GET", "/page/"+strconv.Itoa(i), nil)
-		r.Host = "a.test"
-		client.do(b, r)
-		in := httptest.NewRequest("GET", "http://a.test/page/"+strconv.Itoa(i), nil)
-		in.RequestURI = in.URL.Path
-		in.RemoteAddr = "127.0.0.1:4711"
-		in.Header.Set("User-Agent", "bench")
-		in.Header.Set("Accept", "*/*")
-		requests[i] = in
-	}
-	d := &door{server: e.Server, scheme: "http", listener: e.http}
-	w := &sink{h: http.Header{}}
-	i := 0
-	b.ReportAllocs()
-	for b.Loop() {
-		clear(w.h)
-		d.ServeHTTP(w, requests[i%paths])
-		i++
-	}
-	if w.n != i*len(page) {
-		b.Fatalf("%d bytes for %d hits: not all were hits", w.n, i)
-	}
 }

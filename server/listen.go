@@ -10,6 +10,8 @@ import (
 	"net"
 	"strconv"
 	"syscall"
+
+	"edgecdn/server/gate"
 )
 
 // portTries is how often a free port is looked for that both TCP and UDP have,
@@ -47,43 +49,49 @@ func (c closers) close() (err error) {
 
 func (s *Server) open(opened *closers) error {
 	for i, address := range s.config.HTTP {
-		d := &door{server: s, scheme: "http", key: "http[" + strconv.Itoa(i) + "]"}
-		tcp, err := listenTCP(d.key, address)
+		d := &gate.Door{Gate: s.gate, Scheme: "http"}
+		key := "http[" + strconv.Itoa(i) + "]"
+		tcp, err := listenTCP(key, address)
 		if err != nil {
 			return err
 		}
 		*opened = append(*opened, tcp)
-		d.listener = tcp.Addr().String()
-		s.doors, s.engines = append(s.doors, d), append(s.engines, newTCPEngine(d, tcp, nil))
+		d.Listener = tcp.Addr().String()
+		s.doors, s.engines = append(s.doors, d), append(s.engines, s.newTCPEngine(d, key, tcp, nil))
 	}
 	for i, address := range s.config.HTTPS {
-		d := &door{server: s, scheme: "https", key: "https[" + strconv.Itoa(i) + "]"}
-		tcp, udp, err := listenBoth(d.key, address, *s.config.HTTP3)
+		d := &gate.Door{Gate: s.gate, Scheme: "https"}
+		key := "https[" + strconv.Itoa(i) + "]"
+		tcp, udp, err := listenBoth(key, address, *s.config.HTTP3)
 		if err != nil {
 			return err
 		}
 		*opened = append(*opened, tcp)
-		d.listener = tcp.Addr().String()
-		s.doors, s.engines = append(s.doors, d), append(s.engines, newTCPEngine(d, tcp, s.tlsConfig()))
+		d.Listener = tcp.Addr().String()
+		if udp != nil {
+			d.AltSvc = fmt.Sprintf(`h3=":%d"; ma=86400`, tcp.Addr().(*net.TCPAddr).Port)
+		}
+		s.doors, s.engines = append(s.doors, d), append(s.engines, s.newTCPEngine(d, key, tcp, s.tlsConfig(tls.VersionTLS12, "h2", "http/1.1")))
 		if udp == nil {
 			continue
 		}
 		*opened = append(*opened, udp)
-		engine, err := newQUICEngine(&door{server: s, scheme: "https", key: d.key, listener: d.listener}, udp, s.tlsConfig())
+		beside := &gate.Door{Gate: s.gate, Scheme: "https", Listener: d.Listener}
+		engine, err := s.newQUICEngine(beside, key, udp, s.tlsConfig(tls.VersionTLS13, "h3"))
 		if err != nil {
 			return err
 		}
 		*opened = append(*opened, engine.transport)
 		s.engines = append(s.engines, engine)
-		d.altSvc = []string{fmt.Sprintf(`h3=":%d"; ma=86400`, tcp.Addr().(*net.TCPAddr).Port)}
 	}
 	return nil
 }
 
 // tlsConfig asks for the certificates that hold at each handshake.
-func (s *Server) tlsConfig() *tls.Config {
+func (s *Server) tlsConfig(least uint16, protocols ...string) *tls.Config {
 	return &tls.Config{
-		MinVersion: tls.VersionTLS12,
+		MinVersion: least,
+		NextProtos: protocols,
 		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 			return s.live.Load().certificates.choose(hello)
 		},

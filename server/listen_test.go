@@ -1,7 +1,6 @@
 package server
 
 import (
-	"fmt"
 	"log/slog"
 	"net"
 	"slices"
@@ -156,14 +155,12 @@ func TestApply(t *testing.T) {
 		return c
 	}
 	for key, next := range map[string]Config{
-		"http":                  change(func(c *Config) { c.HTTP = []string{"127.0.0.1:1"} }),
-		"https":                 change(func(c *Config) { c.HTTPS = nil }),
-		"http3":                 change(func(c *Config) { off := false; c.HTTP3 = &off }),
-		"access_log":            change(func(c *Config) { c.AccessLog.Format = "json" }),
-		"limits.header_bytes":   change(func(c *Config) { c.Limits.HeaderBytes = 64 << 10 }),
-		"limits.header_timeout": change(func(c *Config) { c.Limits.HeaderTimeout = time.Second }),
-		"limits.idle_timeout":   change(func(c *Config) { c.Limits.IdleTimeout = time.Second }),
-		"limits.streams":        change(func(c *Config) { c.Limits.Streams = 1 }),
+		"http":                change(func(c *Config) { c.HTTP = []string{"127.0.0.1:1"} }),
+		"https":               change(func(c *Config) { c.HTTPS = nil }),
+		"http3":               change(func(c *Config) { off := false; c.HTTP3 = &off }),
+		"access_log":          change(func(c *Config) { c.AccessLog.Format = "json" }),
+		"limits.header_bytes": change(func(c *Config) { c.Limits.HeaderBytes = 64 << 10 }),
+		"limits.streams":      change(func(c *Config) { c.Limits.Streams = 1 }),
 	} {
 		for name, f := range map[string]func(Config) error{"Check": e.Check, "Apply": e.Apply} {
 			if err := f(next); err == nil || !strings.Contains(err.Error(), "server: "+key+" cannot change") {
@@ -175,33 +172,13 @@ func TestApply(t *testing.T) {
 	if err := e.Check(next); err != nil {
 		t.Error(err)
 	}
-	if e.live.Load().limits.Handlers == 1 {
+	if e.gate.Limits().Handlers == 1 {
 		t.Error("Check changed something")
 	}
 	if err := e.Apply(next); err != nil {
 		t.Error(err)
 	}
-	if n := e.live.Load().limits.Handlers; n != 1 {
+	if n := e.gate.Limits().Handlers; n != 1 {
 		t.Errorf("after Apply handlers is %d", n)
-	}
-}
-
-func TestHostStats(t *testing.T) {
-	var s Stats
-	a := s.hosts.of("a.test", 0)
-	if s.hosts.of("a.test", 0) != a || s.hosts.of("a.test", 7) != a {
-		t.Error("one host, two counters")
-	}
-	if b := s.hosts.of("b.test", 0); b == a || b.Name != "b.test" {
-		t.Error("a reload gave one host's counters to another")
-	}
-	for i := range 2 * hostsMax {
-		s.hosts.of(fmt.Sprint(i, ".test"), i)
-	}
-	if n := len(s.Hosts()); n != hostsMax+2 { // the nameless and "other"
-		t.Errorf("%d hosts counted", n)
-	}
-	if h := s.hosts.of("late.test", 5); h.Name != "other" {
-		t.Errorf("a host beyond the bound is counted as %q", h.Name)
 	}
 }

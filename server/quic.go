@@ -1,8 +1,8 @@
 package server
 
-// quic.go serves HTTP/3 with http3.Server on a QUIC transport of our own, for
-// http3's own would answer without stateless resets and never ask for an address
-// to be proven.
+// quic.go accepts QUIC connections for the HTTP/3 engine, on a transport of our
+// own: it answers strangers with stateless resets and asks for addresses to be
+// proven when many handshakes come.
 
 import (
 	"context"
@@ -12,16 +12,16 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/http"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/quic-go/quic-go"
-	"github.com/quic-go/quic-go/http3"
 	"golang.org/x/time/rate"
 
-	"edgecdn/cache"
+	"edgecdn/server/gate"
+	"edgecdn/server/h3"
 )
 
 const (
@@ -35,41 +35,40 @@ const (
 	quicStreamWindow, quicConnWindow = 1 << 20, 4 << 20
 	// uniStreams: control, QPACK encoder and decoder, and some that nobody knows.
 	uniStreams = 16
-	// quicLinger is how long a drained connection stays open for the last bytes
-	// to arrive, when its client does not close it.
-	quicLinger = 2 * time.Second
 )
 
 type quicEngine struct {
-	door      *door
+	door      *gate.Door
+	key       string // of the configuration, for errors
 	udp       *net.UDPConn
 	transport *quic.Transport
 	listener  *quic.EarlyListener
-	http3     *http3.Server
-	served    chan struct{} // closed when serve has returned
+	h3        *h3.Engine
+	serving   sync.WaitGroup // connections
+	served    chan struct{}  // closed when serve has returned
 }
 
-func newQUICEngine(d *door, udp *net.UDPConn, tlsConfig *tls.Config) (*quicEngine, error) {
-	s, limits := d.server, d.server.live.Load().limits
-	key, err := resetKey(s.config.Data, d.listener)
+func (s *Server) newQUICEngine(d *gate.Door, key string, udp *net.UDPConn, tlsConfig *tls.Config) (*quicEngine, error) {
+	reset, err := resetKey(s.config.Data, d.Listener)
 	if err != nil {
 		return nil, err
 	}
 	limiter := rate.NewLimiter(handshakesPerSecond, handshakesPerSecond)
-	e := &quicEngine{door: d, udp: udp, served: make(chan struct{})}
+	e := &quicEngine{door: d, key: key, udp: udp, h3: h3.New(d, s.stats.H3), served: make(chan struct{})}
 	e.transport = &quic.Transport{
 		Conn:              udp, // never wrapped: only a bare UDPConn gets batches, GSO and ECN
-		StatelessResetKey: key,
+		StatelessResetKey: reset,
 		VerifySourceAddress: func(net.Addr) bool {
 			if limiter.Allow() {
 				return false
 			}
-			s.stats.Retries.Add(1)
+			d.Stats().Retries.Add(1)
 			return true
 		},
 	}
-	e.listener, err = e.transport.ListenEarly(http3.ConfigureTLSConfig(tlsConfig), &quic.Config{
-		Allow0RTT:                  false, // replayable; nothing here tells handlers apart yet
+	limits := d.Limits()
+	e.listener, err = e.transport.ListenEarly(tlsConfig, &quic.Config{
+		Allow0RTT:                  s.config.EarlyData,
 		HandshakeIdleTimeout:       min(limits.HeaderTimeout, 5*time.Second),
 		MaxIdleTimeout:             quicIdle,
 		KeepAlivePeriod:            quicProbe,
@@ -79,74 +78,47 @@ func newQUICEngine(d *door, udp *net.UDPConn, tlsConfig *tls.Config) (*quicEngin
 		MaxConnectionReceiveWindow: quicConnWindow,
 	})
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("server: %s %s: QUIC: %w", d.key, d.listener, err), e.transport.Close())
-	}
-	e.http3 = &http3.Server{
-		Handler:        d,
-		MaxHeaderBytes: int(limits.HeaderBytes),
-		IdleTimeout:    limits.IdleTimeout,
-		ConnContext:    e.connContext,
-		Logger:         s.log.With("protocol", "h3"),
+		return nil, errors.Join(fmt.Errorf("server: %s %s: QUIC: %w", key, d.Listener, err), e.transport.Close())
 	}
 	return e, nil
 }
 
-// connContext counts the connection.
-func (e *quicEngine) connContext(ctx context.Context, c *quic.Conn) context.Context {
-	stats := &e.door.server.stats
-	stats.ConnectionsAccepted[cache.HTTP3-1].Add(1)
-	stats.ConnectionsOpen[cache.HTTP3-1].Add(1)
-	context.AfterFunc(c.Context(), func() { stats.ConnectionsOpen[cache.HTTP3-1].Add(-1) })
-	return ctx
-}
-
 func (e *quicEngine) serve() error {
 	defer close(e.served)
-	err := e.http3.ServeListener(e.listener)
-	if errors.Is(err, http.ErrServerClosed) {
-		return nil
+	for {
+		c, err := e.listener.Accept(context.Background())
+		if errors.Is(err, quic.ErrServerClosed) || errors.Is(err, quic.ErrTransportClosed) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("server: %s %s: QUIC: %w", e.key, e.door.Listener, err)
+		}
+		e.serving.Go(func() { e.h3.ServeConn(c) })
 	}
-	return fmt.Errorf("server: %s %s: QUIC: %w", e.door.key, e.door.listener, err)
 }
 
 func (e *quicEngine) shutdown(ctx context.Context) error {
-	// The accept loop ends before Shutdown: http3 may miscount, and panic, when a
-	// connection is accepted while it shuts down.
-	closing := e.listener.Close()
+	err := e.listener.Close()
 	<-e.served
-	goodbye, cancel := context.WithCancel(ctx)
-	defer cancel()
-	done := make(chan error, 1)
-	go func() { done <- e.http3.Shutdown(goodbye) }()
-	idle := make(chan struct{})
+	e.h3.Drain()
+	gone := make(chan struct{})
 	go func() {
-		defer close(idle)
-		if e.door.server.inflight.waitFor(goodbye, int(cache.HTTP3-1)) {
-			select {
-			case <-time.After(quicLinger):
-			case <-goodbye.Done():
-			}
-		}
-		cancel()
+		e.serving.Wait()
+		close(gone)
 	}()
-	var err error
 	select {
-	case err = <-done:
+	case <-gone:
 	case <-ctx.Done():
+		e.h3.Cut()
 		select {
-		case err = <-done:
+		case <-gone:
 		case <-time.After(cutGrace):
-			// Handlers that do not end hold http3's Close; drain reports them.
+			// Handlers that do not end hold their connections; drain reports them.
 		}
 	}
-	cancel()
-	<-idle
-	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-		err = nil // connections were left, and have been closed
-	}
-	err = errors.Join(closing, err, e.transport.Close(), e.udp.Close())
+	err = errors.Join(err, e.transport.Close(), e.udp.Close())
 	if err != nil && !errors.Is(err, net.ErrClosed) {
-		return fmt.Errorf("server: close %s %s: QUIC: %w", e.door.key, e.door.listener, err)
+		return fmt.Errorf("server: close %s %s: QUIC: %w", e.key, e.door.Listener, err)
 	}
 	return nil
 }

@@ -11,44 +11,41 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
-	"net/http"
-	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"edgecdn/access"
 	"edgecdn/cache"
-	"edgecdn/route"
+	"edgecdn/server/gate"
+	"edgecdn/server/h1"
+	"edgecdn/server/h2"
+	"edgecdn/server/h3"
 )
 
 // cutGrace is how long handlers may take to notice that they have been cut.
 const cutGrace = 5 * time.Second
 
-// Seam is what lies behind the engines. All but Draining must be set; all may be
-// called from many goroutines at once.
+// Seam is what lies behind the engines.
 type Seam struct {
-	// Match returns the route for a host (cache.Request.Host) and target, or one
-	// of route's errors.
-	Match func(host, target string) (*route.Route, error)
-	// Judge says whether the request may be asked. It must not block.
-	Judge func(r *route.Route, method string, client netip.Addr) access.Verdict
-	// Lookup answers GET and HEAD without a body at once, or not at all. It must
-	// not block.
-	Lookup func(*cache.Request) (cache.Hit, bool)
-	// Handler answers everything else. The cache.Request is in the context; it
-	// may be kept as long as the *http.Request. The ResponseWriter takes
-	// http.ResponseController, io.ReaderFrom, and Hijack over HTTP/1.1. To break
-	// a response off visibly, panic with http.ErrAbortHandler.
-	Handler http.Handler
-	// Draining is called once, before the first listener closes, so that
+	gate.Seam
+	// Draining, if set, is called once, before the first listener closes, so that
 	// readiness can be withdrawn. It may block for as long as that takes to be seen.
 	Draining func()
 }
 
-// engine speaks the protocols of one socket. The three of today stand on
-// net/http and http3.
+// Encoders makes the header blocks that the engines send hits with, for
+// cache.Preparer.
+func Encoders() [3]cache.Encoder { return [3]cache.Encoder{h1.Encode, h2.Encode, h3.Encode} }
+
+// Stats counts since start, what all protocols share and what each has to itself.
+type Stats struct {
+	Gate *gate.Stats
+	H1   *h1.Stats
+	H2   *h2.Stats
+	H3   *h3.Stats
+}
+
+// engine speaks the protocols of one socket.
 type engine interface {
 	// serve accepts and serves until shutdown; it returns nil then.
 	serve() error
@@ -59,62 +56,40 @@ type engine interface {
 
 // Server is the front of a node. Its methods may be called from any goroutine.
 type Server struct {
-	config Config // as started
-	seam   Seam
-	log    *slog.Logger
-	stats  Stats
+	config   Config // as started
+	gate     *gate.Gate
+	stats    Stats
+	announce func() // of the drain
+	log      *slog.Logger
 
-	live      atomic.Pointer[live]
-	draining  atomic.Bool
-	exchanges sync.Pool
-	inflight  inflight
-	hijacks   hijacks
-	accessLog *accessLog
-
-	requests context.Context // of all requests; ends when a drain cuts them
-	cut      context.CancelFunc
+	live     atomic.Pointer[live]
+	draining atomic.Bool
 
 	mu      sync.Mutex // guards what follows
-	doors   []*door
+	doors   []*gate.Door
 	engines []engine
 }
 
-// live is what Apply can change. Immutable.
+// live is what Apply can change, limits apart, which gate has. Immutable.
 type live struct {
 	config       Config
-	limits       Limits
 	certificates *certificates
-}
-
-// door is one configured address.
-type door struct {
-	server   *Server
-	scheme   string
-	listener string   // the address as bound
-	altSvc   []string // field value for responses, nil for none
-	key      string   // of the configuration, for errors
 }
 
 // New checks the configuration and loads certificates. It opens no socket and
 // starts nothing.
 func New(config Config, seam Seam, log *slog.Logger) (*Server, error) {
-	if seam.Match == nil || seam.Judge == nil || seam.Lookup == nil || seam.Handler == nil {
-		return nil, errors.New("server: the seam lacks a function")
-	}
-	s := &Server{config: config.WithDefaults(), seam: seam, log: log}
+	s := &Server{config: config.WithDefaults(), announce: seam.Draining, log: log}
 	next, err := s.prepare(config)
 	if err != nil {
 		return nil, err
 	}
 	s.live.Store(next)
-	s.exchanges.New = func() any { return new(exchange) }
-	s.inflight.init()
-	s.hijacks.init()
-	s.accessLog, err = newAccessLog(s.config.AccessLog, &s.stats, log)
+	s.gate, err = gate.New(seam.Seam, config.Limits, s.config.AccessLog, log)
 	if err != nil {
 		return nil, err
 	}
-	s.requests, s.cut = context.WithCancel(context.Background())
+	s.stats = Stats{Gate: s.gate.Stats(), H1: new(h1.Stats), H2: new(h2.Stats), H3: new(h3.Stats)}
 	return s, nil
 }
 
@@ -127,7 +102,7 @@ func (s *Server) prepare(config Config) (*live, error) {
 	}
 	config = config.WithDefaults()
 	config.Data = s.config.Data
-	next := &live{config: config, limits: config.Limits}
+	next := &live{config: config}
 	if len(config.HTTPS) > 0 {
 		var err error
 		if next.certificates, err = loadCertificates(config, s.log); err != nil {
@@ -145,14 +120,15 @@ func (s *Server) Check(config Config) error {
 
 // Apply makes a configuration hold for what comes: certificates for new
 // handshakes, limits for new requests. Addresses, the access log and the limits
-// that the standard engines fix at start cannot change; then it is an error and
-// nothing is applied.
+// that are told to clients when they connect cannot change; then it is an error
+// and nothing is applied.
 func (s *Server) Apply(config Config) error {
 	next, err := s.checked(config)
 	if err != nil {
 		return err
 	}
 	s.live.Store(next)
+	s.gate.SetLimits(next.config.Limits)
 	return nil
 }
 
@@ -168,13 +144,13 @@ func (s *Server) checked(config Config) (*live, error) {
 }
 
 // Stats returns the counters.
-func (s *Server) Stats() *Stats { return &s.stats }
+func (s *Server) Stats() Stats { return s.stats }
 
 // IsDraining reports whether the server is stopping: readiness is off then.
 func (s *Server) IsDraining() bool { return s.draining.Load() }
 
 // Reopen closes the access log file and opens it anew, for those who move it away.
-func (s *Server) Reopen() { s.accessLog.reopen() }
+func (s *Server) Reopen() { s.gate.Reopen() }
 
 // Addresses returns what was bound, in the order of the configuration: http,
 // then https. It is empty before Listen.
@@ -182,10 +158,10 @@ func (s *Server) Addresses() (http, https []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, d := range s.doors {
-		if d.scheme == "http" {
-			http = append(http, d.listener)
+		if d.Scheme == "http" {
+			http = append(http, d.Listener)
 		} else {
-			https = append(https, d.listener)
+			https = append(https, d.Listener)
 		}
 	}
 	return http, https
@@ -209,7 +185,7 @@ func (s *Server) Run(ctx context.Context) error {
 		})
 	}
 	helpers, stop := context.WithCancel(context.Background())
-	helping.Go(func() { s.accessLog.run(helpers) })
+	helping.Go(func() { s.gate.Run(helpers) })
 	helping.Go(func() { s.keepCertificates(helpers) })
 
 	var err error
@@ -218,8 +194,8 @@ func (s *Server) Run(ctx context.Context) error {
 	case err = <-failed:
 	}
 	s.draining.Store(true)
-	if s.seam.Draining != nil {
-		s.seam.Draining()
+	if s.announce != nil {
+		s.announce()
 	}
 	err = errors.Join(err, s.drain())
 	serving.Wait()
@@ -230,13 +206,12 @@ func (s *Server) Run(ctx context.Context) error {
 
 // drain ends every request, politely for limits.drain_timeout.
 func (s *Server) drain() error {
-	timeout := s.live.Load().limits.DrainTimeout
+	timeout := s.gate.Limits().DrainTimeout
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	stopCut := context.AfterFunc(ctx, func() {
-		s.log.Warn("drain took too long, requests are cut", "requests", s.inflight.total(), "after", timeout)
-		s.cut()
-		s.hijacks.closeAll()
+		s.log.Warn("drain took too long, requests are cut", "requests", s.gate.Inflight(), "after", timeout)
+		s.gate.Cut()
 	})
 	defer stopCut()
 	errs := make([]error, len(s.engines))
@@ -245,107 +220,13 @@ func (s *Server) drain() error {
 		stopping.Go(func() { errs[i] = e.shutdown(ctx) })
 	}
 	stopping.Wait()
-	if !s.inflight.wait(ctx) {
+	if s.gate.Wait(ctx) > 0 {
 		late, cancel := context.WithTimeout(context.Background(), cutGrace)
 		defer cancel()
-		if !s.inflight.wait(late) {
-			errs = append(errs, fmt.Errorf("server: %d handlers did not end when they were cut", s.inflight.total()))
+		if n := s.gate.Wait(late); n > 0 {
+			errs = append(errs, fmt.Errorf("server: %d handlers did not end when they were cut", n))
 		}
 	}
-	s.cut()
+	s.gate.Cut()
 	return errors.Join(errs...)
-}
-
-// inflight counts exchanges by protocol and lets a drain wait for their end.
-type inflight struct {
-	counts [protocols]atomic.Int64
-	left   [protocols]chan struct{} // of one: the count went to 0
-}
-
-func (f *inflight) init() {
-	for i := range f.left {
-		f.left[i] = make(chan struct{}, 1)
-	}
-}
-
-func protocolIndex(major int) int { return min(max(major, 1), protocols) - 1 }
-
-func (f *inflight) enter(major int) { f.counts[protocolIndex(major)].Add(1) }
-
-func (f *inflight) leave(major int) {
-	i := protocolIndex(major)
-	if f.counts[i].Add(-1) == 0 {
-		f.wake(i)
-	}
-}
-
-func (f *inflight) wake(i int) {
-	select {
-	case f.left[i] <- struct{}{}:
-	default:
-	}
-}
-
-func (f *inflight) total() (n int64) {
-	for i := range f.counts {
-		n += f.counts[i].Load()
-	}
-	return n
-}
-
-// wait reports whether all exchanges ended before ctx did.
-func (f *inflight) wait(ctx context.Context) bool {
-	for i := range f.counts {
-		if !f.waitFor(ctx, i) {
-			return false
-		}
-	}
-	return true
-}
-
-// waitFor waits for one protocol.
-func (f *inflight) waitFor(ctx context.Context, i int) bool {
-	for f.counts[i].Load() > 0 {
-		select {
-		case <-f.left[i]:
-		case <-ctx.Done():
-			return f.counts[i].Load() == 0
-		}
-	}
-	f.wake(i) // others may wait too
-	return true
-}
-
-// hijacks holds the connections that handlers have taken over. Their number is
-// bounded by limits.handlers.
-type hijacks struct {
-	mu    sync.Mutex
-	conns map[net.Conn]struct{}
-	shut  bool
-}
-
-func (h *hijacks) init() { h.conns = map[net.Conn]struct{}{} }
-
-func (h *hijacks) add(c net.Conn) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.conns[c] = struct{}{}
-	if h.shut {
-		_ = c.Close() // the drain is over; its handler will see
-	}
-}
-
-func (h *hijacks) remove(c net.Conn) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	delete(h.conns, c)
-}
-
-func (h *hijacks) closeAll() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.shut = true
-	for c := range h.conns {
-		_ = c.Close() // already broken is as good
-	}
 }

@@ -21,7 +21,9 @@ import (
 	"edgecdn/cache"
 )
 
-func stalling(stall time.Duration) Config { return Config{Limits: Limits{StallTimeout: stall}} }
+func stalling(stall time.Duration) Config {
+	return Config{Limits: Limits{StallTimeout: stall, MinRate: 1}}
+}
 
 // TestClientsThatTakeNothingAreCut: the write of an endless response fails.
 func TestClientsThatTakeNothingAreCut(t *testing.T) {
@@ -189,7 +191,7 @@ func TestUploadsThatStallAreCut(t *testing.T) {
 		}
 		_ = to.Close()
 	})
-	if n := e.Stats().Stalled.Load(); n < 4 {
+	if n := e.Stats().Gate.Stalled.Load(); n < 4 {
 		t.Errorf("%d stalls counted, want 4", n)
 	}
 }
@@ -347,7 +349,7 @@ func TestIdleConnectionsAreClosed(t *testing.T) {
 	e := start(t, setup{config: Config{Limits: Limits{IdleTimeout: 200 * time.Millisecond}}})
 	e.each(t, func(t *testing.T, c *client) {
 		c.get(t, "/")
-		eventually(t, "connection closed", func() bool { return e.Stats().ConnectionsOpen[c.proto-1].Load() == 0 })
+		eventually(t, "connection closed", func() bool { return e.Stats().Gate.ConnectionsOpen[c.proto-1].Load() == 0 })
 	})
 }
 
@@ -371,10 +373,10 @@ func TestHTTP3RequestsThatDoNotEndAreCut(t *testing.T) {
 func TestConnectionsAreCounted(t *testing.T) {
 	e := start(t, setup{})
 	for _, c := range e.clients() {
-		before := e.Stats().ConnectionsAccepted[c.proto-1].Load()
+		before := e.Stats().Gate.ConnectionsAccepted[c.proto-1].Load()
 		c.get(t, "/")
 		c.get(t, "/")
-		if n := e.Stats().ConnectionsAccepted[c.proto-1].Load() - before; n != 1 {
+		if n := e.Stats().Gate.ConnectionsAccepted[c.proto-1].Load() - before; n != 1 {
 			t.Errorf("%s: %d connections counted for one", c.name, n)
 		}
 		c.CloseIdleConnections()
@@ -383,6 +385,6 @@ func TestConnectionsAreCounted(t *testing.T) {
 		}
 	}
 	for p := cache.HTTP1; p <= cache.HTTP3; p++ {
-		eventually(t, "HTTP/"+p.String()+" connections gone", func() bool { return e.Stats().ConnectionsOpen[p-1].Load() == 0 })
+		eventually(t, "HTTP/"+p.String()+" connections gone", func() bool { return e.Stats().Gate.ConnectionsOpen[p-1].Load() == 0 })
 	}
 }

@@ -54,8 +54,8 @@ func TestAbortsAreVisible(t *testing.T) {
 			}
 		})
 	}
-	eventually(t, "20 aborts counted", func() bool { return e.Stats().Aborted.Load() == 20 })
-	if n := e.Stats().Panics.Load(); n != 4 {
+	eventually(t, "20 aborts counted", func() bool { return e.Stats().Gate.Aborted.Load() == 20 })
+	if n := e.Stats().Gate.Panics.Load(); n != 4 {
 		t.Errorf("%d panics counted, want 4", n)
 	}
 }
@@ -92,7 +92,7 @@ func TestPanicsBecome500(t *testing.T) {
 			t.Errorf("%s %v %q", resp.Status, resp.Header, body)
 		}
 	})
-	if n := e.Stats().Panics.Load(); n != 4 {
+	if n := e.Stats().Gate.Panics.Load(); n != 4 {
 		t.Errorf("%d panics counted, want 4", n)
 	}
 	if log := e.log.String(); !strings.Contains(log, "a bug of ours") || !strings.Contains(log, "stream_test.go") {
@@ -198,11 +198,11 @@ func TestReadFromCopiesAll(t *testing.T) {
 		}
 	}})
 	e.each(t, func(t *testing.T, c *client) {
-		before := e.Stats().BytesSent[c.proto-1].Load()
+		before := e.Stats().Gate.BytesSent[c.proto-1].Load()
 		if _, body := c.get(t, "/"); body != large {
 			t.Errorf("%d bytes", len(body))
 		}
-		eventually(t, "bytes counted", func() bool { return e.Stats().BytesSent[c.proto-1].Load()-before == uint64(len(large)) })
+		eventually(t, "bytes counted", func() bool { return e.Stats().Gate.BytesSent[c.proto-1].Load()-before == uint64(len(large)) })
 	})
 }
 
@@ -267,7 +267,7 @@ func TestHijack(t *testing.T) {
 	if err != nil || !strings.HasSuffix(string(got), "\r\n\r\nhello\n") {
 		t.Errorf("%q, %v", got, err)
 	}
-	eventually(t, "101 counted", func() bool { return e.Stats().Status[0][0].Load() == 1 })
+	eventually(t, "101 counted", func() bool { return e.Stats().Gate.Status[0][0].Load() == 1 })
 	for _, c := range []*client{e.h2(), e.h3()} {
 		if resp, _ := c.get(t, "/"); resp.StatusCode != http.StatusNotImplemented {
 			t.Errorf("%s: %s", c.name, resp.Status)

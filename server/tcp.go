@@ -1,172 +1,185 @@
 package server
 
-// tcp.go serves HTTP/1.1 and HTTP/2 with net/http.
+// tcp.go accepts TCP connections, shakes hands where TLS is wanted, and gives
+// each connection to the engine of the protocol that was agreed on.
 
 import (
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
-	"log/slog"
 	"net"
-	"net/http"
-	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"edgecdn/cache"
+	"edgecdn/server/gate"
+	"edgecdn/server/h1"
+	"edgecdn/server/h2"
 )
 
+// handshakeMax bounds a TLS handshake, whatever limits.header_timeout allows.
+const handshakeMax = 10 * time.Second
+
+// acceptPauseMax bounds how long accepting rests when the system has no file
+// descriptors or memory left for a connection.
+const acceptPauseMax = time.Second
+
 type tcpEngine struct {
-	door     *door
-	listener *tcpListener
-	http     *http.Server
+	door     *gate.Door
+	key      string // of the configuration, for errors
+	listener *net.TCPListener
+	tls      *tls.Config // nil: in the clear
+	h1       *h1.Engine
+	h2       *h2.Engine
+
+	closing chan struct{}
+	serving sync.WaitGroup // connections
+
+	mu      sync.Mutex
+	shaking map[*conn]struct{} // hands; nil once shut
 }
 
-func newTCPEngine(d *door, ln *net.TCPListener, tlsConfig *tls.Config) *tcpEngine {
-	s, limits := d.server, d.server.live.Load().limits
-	var protocols http.Protocols
-	protocols.SetHTTP1(true)
-	protocols.SetHTTP2(tlsConfig != nil)
-	e := &tcpEngine{door: d, listener: &tcpListener{TCPListener: ln, server: s, clear: tlsConfig == nil}}
-	e.http = &http.Server{
-		Handler:           d,
-		TLSConfig:         tlsConfig,
-		Protocols:         &protocols,
-		ReadHeaderTimeout: limits.HeaderTimeout,
-		IdleTimeout:       limits.IdleTimeout,
-		// net/http adds 4096 for HTTP/1.1 and 320 for HTTP/2; serve refuses what
-		// is between.
-		MaxHeaderBytes: int(limits.HeaderBytes),
-		// OPTIONS * is the origin's to answer.
-		DisableGeneralOptionsHandler: true,
-		HTTP2:                        &http.HTTP2Config{MaxConcurrentStreams: limits.Streams},
-		BaseContext:                  func(net.Listener) context.Context { return s.requests },
-		ConnContext:                  connContext,
-		ConnState:                    e.note,
-		ErrorLog:                     slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
-	}
-	if tlsConfig != nil {
-		// Guards HTTP/2 streams from birth, so that small responses need no timer
-		// of their own: a client that opens no window holds its stream for so long
-		// and no longer. Lifted or moved on for everything else: see exchange.go.
-		e.http.WriteTimeout = limits.StallTimeout
-	}
-	return e
+func (s *Server) newTCPEngine(d *gate.Door, key string, ln *net.TCPListener, tlsConfig *tls.Config) *tcpEngine {
+	return &tcpEngine{door: d, key: key, listener: ln, tls: tlsConfig,
+		h1: h1.New(d, s.stats.H1), h2: h2.New(d, s.stats.H2),
+		closing: make(chan struct{}), shaking: map[*conn]struct{}{}}
 }
 
 func (e *tcpEngine) serve() error {
-	var err error
-	if e.http.TLSConfig != nil {
-		err = e.http.ServeTLS(e.listener, "", "")
-	} else {
-		err = e.http.Serve(e.listener)
+	pause := time.Duration(0)
+	for {
+		tcp, err := e.listener.AcceptTCP()
+		switch {
+		case err == nil:
+			pause = 0
+			e.serving.Go(func() { e.run(tcp) })
+			continue
+		case errors.Is(err, net.ErrClosed):
+			return nil
+		case !errors.Is(err, unix.EMFILE) && !errors.Is(err, unix.ENFILE) && !errors.Is(err, unix.ENOBUFS) &&
+			!errors.Is(err, unix.ENOMEM) && !errors.Is(err, unix.ECONNABORTED):
+			return fmt.Errorf("server: %s %s: %w", e.key, e.door.Listener, err)
+		}
+		e.door.Stats().AcceptFailures.Add(1)
+		if pause = min(max(2*pause, 5*time.Millisecond), acceptPauseMax); pause == acceptPauseMax {
+			e.door.Log().Warn("cannot accept connections: raise the limit of open files", "listener", e.door.Listener, "error", err)
+		}
+		select {
+		case <-time.After(pause):
+		case <-e.closing:
+			return nil
+		}
 	}
-	if errors.Is(err, http.ErrServerClosed) {
-		return nil
-	}
-	return fmt.Errorf("server: %s %s: %w", e.door.key, e.door.listener, err)
 }
 
-func (e *tcpEngine) shutdown(ctx context.Context) error {
-	err := e.http.Shutdown(ctx)
-	if ctx.Err() != nil { // what is left is cut
-		err = e.http.Close()
-	}
-	if err != nil && !errors.Is(err, net.ErrClosed) {
-		return fmt.Errorf("server: close %s %s: %w", e.door.key, e.door.listener, err)
-	}
-	return nil
-}
-
-// note learns from net/http when a connection's protocol is known.
-func (e *tcpEngine) note(c net.Conn, state http.ConnState) {
-	if state != http.StateActive {
+// run serves one connection to its end.
+func (e *tcpEngine) run(tcp *net.TCPConn) {
+	e.setStall(tcp)
+	c := &conn{TCPConn: tcp, stats: e.door.Stats()}
+	if e.tls == nil {
+		c.count(cache.HTTP1)
+		e.h1.ServeConn(c, nil)
 		return
 	}
-	if t, ok := c.(*tls.Conn); ok {
-		inner, _ := t.NetConn().(*conn)
-		if inner == nil || inner.proto.Load() != 0 {
-			return
-		}
-		if t.ConnectionState().NegotiatedProtocol == "h2" {
-			inner.count(cache.HTTP2)
-		} else {
-			inner.count(cache.HTTP1)
-		}
+	secure, ok := e.shake(c)
+	if !ok {
+		e.door.Stats().HandshakesFailed.Add(1)
+		_ = c.Close() // nothing was agreed on
+		return
 	}
-}
-
-type connKey struct{}
-
-func connContext(ctx context.Context, c net.Conn) context.Context {
-	if t, ok := c.(*tls.Conn); ok {
-		c = t.NetConn()
+	state := secure.ConnectionState()
+	if state.NegotiatedProtocol == "h2" {
+		c.count(cache.HTTP2)
+		e.h2.ServeConn(secure, &state)
+		return
 	}
-	return context.WithValue(ctx, connKey{}, c)
+	c.count(cache.HTTP1)
+	e.h1.ServeConn(secure, &state)
 }
 
-// connOf returns the connection of an HTTP/1.1 or HTTP/2 request, or nil.
-func connOf(r *http.Request) *conn {
-	c, _ := r.Context().Value(connKey{}).(*conn)
-	return c
-}
-
-// tcpListener counts connections and has the kernel cut clients that take
-// nothing.
-type tcpListener struct {
-	*net.TCPListener
-	server *Server
-	clear  bool
-}
-
-func (l *tcpListener) Accept() (net.Conn, error) {
-	tcp, err := l.AcceptTCP()
+// setStall has the kernel end a connection whose client has not acknowledged, or
+// has let no window open, for limits.stall_timeout; any progress starts it anew,
+// and silence of ours does not count. No timer of ours is as exact: the socket's
+// buffer hides what the client takes.
+func (e *tcpEngine) setStall(tcp *net.TCPConn) {
+	stall := e.door.Limits().StallTimeout
+	raw, err := tcp.SyscallConn()
 	if err != nil {
-		return nil, err
+		return // closed already
 	}
-	// With TCP_USER_TIMEOUT the kernel ends a connection whose client has not
-	// acknowledged, or has let no window open, for so long; any progress starts
-	// it anew, and silence of ours does not count. No timer of ours is as exact:
-	// the socket's buffer hides what the client takes.
-	stall := l.server.live.Load().limits.StallTimeout
-	if raw, err := tcp.SyscallConn(); err == nil {
-		_ = raw.Control(func(fd uintptr) {
-			// Where the kernel refuses, keep-alive probes still find dead peers.
-			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(max(stall/time.Millisecond, 1)))
-		})
+	_ = raw.Control(func(fd uintptr) {
+		// Where the kernel refuses, keep-alive probes still find dead peers.
+		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(max(stall/time.Millisecond, 1)))
+	})
+}
+
+// shake makes a TLS connection of c within bounds of time.
+func (e *tcpEngine) shake(c *conn) (*tls.Conn, bool) {
+	e.mu.Lock()
+	if e.shaking == nil {
+		e.mu.Unlock()
+		return nil, false
 	}
-	c := &conn{TCPConn: tcp, stats: &l.server.stats}
-	if l.clear {
-		c.count(cache.HTTP1)
+	e.shaking[c] = struct{}{}
+	e.mu.Unlock()
+	defer func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		delete(e.shaking, c)
+	}()
+	secure := tls.Server(c, e.tls)
+	_ = c.SetDeadline(time.Now().Add(min(e.door.Limits().HeaderTimeout, handshakeMax))) // fails as the handshake does
+	if err := secure.Handshake(); err != nil {
+		return nil, false
 	}
-	return c, nil
+	return secure, c.SetDeadline(time.Time{}) == nil
+}
+
+// shutdown ends all connections: those that shake hands at once, the others as
+// their protocol does.
+func (e *tcpEngine) shutdown(ctx context.Context) error {
+	close(e.closing)
+	err := e.listener.Close()
+	e.mu.Lock()
+	for c := range e.shaking {
+		_ = c.Close() // its handshake fails, and is counted
+	}
+	e.shaking = nil
+	e.mu.Unlock()
+	e.h1.Drain()
+	e.h2.Drain()
+	gone := make(chan struct{})
+	go func() {
+		e.serving.Wait()
+		close(gone)
+	}()
+	select {
+	case <-gone:
+	case <-ctx.Done():
+		e.h1.Cut()
+		e.h2.Cut()
+		select {
+		case <-gone:
+		case <-time.After(cutGrace):
+			// Handlers that do not end hold their connections; drain reports them.
+		}
+	}
+	if err != nil && !errors.Is(err, net.ErrClosed) {
+		return fmt.Errorf("server: close %s %s: %w", e.key, e.door.Listener, err)
+	}
+	return nil
 }
 
 // conn is a TCP connection that is counted while it is open. It keeps the
 // methods of TCPConn, so that the kernel can still copy from files.
 type conn struct {
 	*net.TCPConn
-	stats *Stats
+	stats *gate.Stats
 	proto atomic.Int32 // cache.Proto once counted, -1 once closed
-	// leftover is set while what is read is the rest of a body that nobody wants.
-	// When that does not come in time the connection has ended: net/http would go
-	// on to read a next request out of the middle of the body.
-	leftover, ended atomic.Bool
-}
-
-func (c *conn) Read(p []byte) (int, error) {
-	if c.ended.Load() {
-		return 0, io.EOF
-	}
-	n, err := c.TCPConn.Read(p)
-	if err != nil && c.leftover.Load() && errors.Is(err, os.ErrDeadlineExceeded) {
-		c.ended.Store(true)
-	}
-	return n, err
 }
 
 func (c *conn) count(p cache.Proto) {
@@ -176,6 +189,10 @@ func (c *conn) count(p cache.Proto) {
 	}
 }
 
+// NetConn returns the connection below, as that of tls.Conn does.
+func (c *conn) NetConn() net.Conn { return c.TCPConn }
+
+// Close implements net.Conn.
 func (c *conn) Close() error {
 	if p := c.proto.Swap(-1); p > 0 {
 		c.stats.ConnectionsOpen[p-1].Add(-1)

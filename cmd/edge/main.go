@@ -21,6 +21,7 @@ import (
 	"edgecdn/purge"
 	"edgecdn/route"
 	"edgecdn/server"
+	"edgecdn/server/gate"
 )
 
 // version is set by the linker.
@@ -78,7 +79,7 @@ func (n *node) open(cfg *config.Config) (err error) {
 		return err
 	}
 	keep := cfg.Store
-	keep.Prepare = cache.Prepare
+	keep.Prepare = cache.Preparer(server.Encoders())
 	if n.store, err = store.Open(keep, n.log); err != nil {
 		return err
 	}
@@ -103,10 +104,7 @@ func (n *node) open(cfg *config.Config) (err error) {
 		return err
 	}
 	n.server, err = server.New(cfg.Server, server.Seam{
-		Match:    n.match,
-		Judge:    access.Judge,
-		Lookup:   n.cache.Lookup,
-		Handler:  n.keepPurges(n.cache),
+		Seam:     gate.Seam{Match: n.match, Judge: access.Judge, Lookup: n.cache.Lookup, Handler: n.keepPurges(n.cache)},
 		Draining: func() { n.state.enter(draining) },
 	}, n.log)
 	if err != nil {

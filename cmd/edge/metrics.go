@@ -12,7 +12,7 @@ import (
 
 	"edgecdn/admin"
 	"edgecdn/cache"
-	"edgecdn/server"
+	"edgecdn/server/gate"
 )
 
 // protocolNames are label values by cache.Proto - 1.
@@ -32,7 +32,11 @@ func (n *node) samples(to func(admin.Sample)) {
 	if n.state.now() == starting {
 		return // the rooms are being made
 	}
-	emit.server(n.server.Stats())
+	front := n.server.Stats()
+	emit.server(front.Gate)
+	emit.h1(front.H1)
+	emit.h2(front.H2)
+	emit.h3(front.H3)
 	emit.cache(n.cache.Stats())
 	emit.purges(n.purges.Stats())
 	kept := n.store.Stats()
@@ -74,7 +78,7 @@ func (emit emitter) seconds(name, help string, bounds []time.Duration, counts []
 	emit(s)
 }
 
-func (emit emitter) server(s *server.Stats) {
+func (emit emitter) server(s *gate.Stats) {
 	for _, host := range s.Hosts() {
 		for p := range host.Requests {
 			for o := range host.Requests[p] {
@@ -95,7 +99,7 @@ func (emit emitter) server(s *server.Stats) {
 	for o := range s.Latency {
 		h := &s.Latency[o]
 		emit.seconds("edge_request_duration_seconds", "Time from the request's header read to the last byte written, by outcome.",
-			server.LatencyBounds[:], h.Buckets[:], h.Sum.Load(), admin.Label{Name: "outcome", Value: cache.Tokens[o]})
+			gate.LatencyBounds[:], h.Buckets[:], h.Sum.Load(), admin.Label{Name: "outcome", Value: cache.Tokens[o]})
 	}
 	emit.byProtocol("edge_response_body_bytes_total", "Body bytes sent to clients.", &s.BytesSent)
 	emit.byProtocol("edge_request_body_bytes_total", "Body bytes received from clients.", &s.BytesReceived)
@@ -107,13 +111,15 @@ func (emit emitter) server(s *server.Stats) {
 	for _, refused := range []struct {
 		reason string
 		count  *atomic.Uint64
-	}{{"handlers", &s.HandlersRefused}, {"header_bytes", &s.HeadersRefused}, {"malformed", &s.Malformed}, {"access", &s.Denied}} {
+	}{{"handlers", &s.HandlersRefused}, {"header_bytes", &s.HeadersRefused}, {"early_data", &s.Early}, {"malformed", &s.Malformed}, {"access", &s.Denied}} {
 		emit.counter("edge_requests_refused_total", "Requests refused before anything was looked up, by reason.", refused.count.Load(),
 			admin.Label{Name: "reason", Value: refused.reason})
 	}
 	emit.counter("edge_responses_aborted_total", "Responses that broke off in the middle.", s.Aborted.Load())
 	emit.counter("edge_messages_stalled_total", "Messages cut because the client took or sent nothing for limits.stall_timeout.", s.Stalled.Load())
 	emit.counter("edge_panics_total", "Panics while answering a request; each is a defect of edge and is in the log.", s.Panics.Load())
+	emit.counter("edge_accept_failures_total", "Connections that the system could not give us, for want of file descriptors or memory.", s.AcceptFailures.Load())
+	emit.counter("edge_tls_handshake_failures_total", "TLS handshakes over TCP that came to nothing.", s.HandshakesFailed.Load())
 	emit.counter("edge_quic_retries_total", "QUIC clients asked to prove their address.", s.Retries.Load())
 	emit.counter("edge_access_log_dropped_total", "Access log lines dropped because the writer was behind.", s.LogDropped.Load())
 	emit.counter("edge_access_log_errors_total", "Access log lines that could not be written.", s.LogErrors.Load())

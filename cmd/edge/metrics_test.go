@@ -28,7 +28,10 @@ import (
 	"edgecdn/config"
 	"edgecdn/origin"
 	"edgecdn/purge"
-	"edgecdn/server"
+	"edgecdn/server/gate"
+	"edgecdn/server/h1"
+	"edgecdn/server/h2"
+	"edgecdn/server/h3"
 )
 
 // startNode runs a node over an origin by flags alone.
@@ -216,7 +219,10 @@ func TestEveryCountIsExported(t *testing.T) {
 		stats any
 		emit  func(emitter, any)
 	}{
-		{new(server.Stats), func(e emitter, s any) { e.server(s.(*server.Stats)) }},
+		{new(gate.Stats), func(e emitter, s any) { e.server(s.(*gate.Stats)) }},
+		{new(h1.Stats), func(e emitter, s any) { e.h1(s.(*h1.Stats)) }},
+		{new(h2.Stats), func(e emitter, s any) { e.h2(s.(*h2.Stats)) }},
+		{new(h3.Stats), func(e emitter, s any) { e.h3(s.(*h3.Stats)) }},
 		{new(cache.Stats), func(e emitter, s any) { e.cache(s.(*cache.Stats)) }},
 		{new(origin.Stats), func(e emitter, s any) { e.origin("o", s.(*origin.Stats)) }},
 		{new(purge.Stats), func(e emitter, s any) { e.purges(s.(*purge.Stats)) }},

@@ -82,6 +82,10 @@ type Stats struct {
 	Stalled atomic.Uint64
 	// Panics counts panics of handlers, aborts excepted.
 	Panics atomic.Uint64
+	// AcceptFailures counts connections that the system could not give us.
+	AcceptFailures atomic.Uint64
+	// HandshakesFailed counts TLS handshakes that came to nothing.
+	HandshakesFailed atomic.Uint64
 	// Retries counts QUIC clients that were asked to prove their address.
 	Retries atomic.Uint64
 	// LogDropped counts access log lines dropped because the writer was behind,

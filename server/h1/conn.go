@@ -124,7 +124,11 @@ func (c *conn) await() error {
 		return errIdle
 	}
 	limits := c.engine.door.Limits()
-	c.idleUntil(limits.IdleTimeout)
+	patience := limits.IdleTimeout
+	if c.requests == 0 { // who connects has something to say
+		patience = min(patience, limits.HeaderTimeout)
+	}
+	c.idleUntil(patience)
 	if c.state.Load() == leaving { // before the deadline was set, which would have hidden it
 		return errIdle
 	}
