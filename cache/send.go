@@ -82,8 +82,7 @@ func (x *exchange) sendBody(p *response, stored *store.Stored, a *answer, now in
 }
 
 // direct is a ResponseWriter over a connection that the kernel can write to by
-// itself. What send does after os.ErrDeadlineExceeded, when it is called again, is
-// to go on where it broke off.
+// itself.
 type direct interface {
 	Direct(send func(*net.TCPConn) (int64, error)) (int64, error)
 }
@@ -96,9 +95,9 @@ func (x *exchange) sendDirect(stored *store.Stored, off, n int64) (sent int64) {
 		return 0
 	}
 	_, err := w.Direct(func(conn *net.TCPConn) (int64, error) {
-		m, err := stored.SendTo(conn, off+sent, n-sent)
-		sent += m
-		return m, err
+		var err error
+		sent, err = stored.SendTo(conn, off, n)
+		return sent, err
 	})
 	switch {
 	case err == nil, errors.Is(err, errors.ErrUnsupported):

@@ -332,8 +332,7 @@ func (w *response) ReadFrom(r io.Reader) (n int64, err error) {
 
 // Direct has send write the next bytes of the body to the bare TCP connection;
 // errors.ErrUnsupported where there is none or where the body needs framing. send
-// says how many bytes it wrote; when it fails with os.ErrDeadlineExceeded though the
-// client is fast enough it is called again, to go on.
+// says how many bytes it wrote.
 func (w *response) Direct(send func(*net.TCPConn) (int64, error)) (n int64, err error) {
 	c, ok := w.stream.(Copier)
 	if !ok || !w.copyable() {

@@ -79,7 +79,6 @@ type Copier interface {
 	// ReadFrom copies r to its end, by sendfile or splice where the system can.
 	io.ReaderFrom
 	// Direct calls send with the bare connection, for as many bytes as send says
-	// it wrote; errors.ErrUnsupported where there is none (TLS). It calls send
-	// again after os.ErrDeadlineExceeded, if the client keeps limits.min_rate.
+	// it wrote; errors.ErrUnsupported where there is none (TLS).
 	Direct(send func(*net.TCPConn) (int64, error)) (int64, error)
 }

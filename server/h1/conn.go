@@ -34,7 +34,8 @@ type conn struct {
 	engine *Engine
 	nc     net.Conn
 	tcp    *net.TCPConn    // below nc, nil if there is none
-	raw    syscall.RawConn // of tcp where nc is in the clear, else nil
+	socket syscall.RawConn // of tcp
+	raw    syscall.RawConn // the same where nc is in the clear, else nil
 	tls    *tls.ConnectionState
 	client netip.AddrPort
 	state  atomic.Int32
@@ -56,9 +57,8 @@ type conn struct {
 	writeN  int // of writeRaw
 	writeE  error
 	empty   func(fd uintptr) bool // writeRaw
-	writeBy time.Time             // our write deadline over TLS
 	writes  deadline
-	sent    pace
+	guard   guard
 
 	request  wire.Request
 	requests int
@@ -73,10 +73,12 @@ type conn struct {
 func newConn(e *Engine, nc net.Conn, state *tls.ConnectionState) *conn {
 	c := &conn{engine: e, nc: nc, tcp: bareTCP(nc), tls: state, client: clientOf(nc)}
 	c.reads.set, c.writes.set = nc.SetReadDeadline, nc.SetWriteDeadline
-	if c.tcp != nil && state == nil {
-		if raw, err := c.tcp.SyscallConn(); err == nil { // else it is closed, which reading shows
-			c.raw, c.fill, c.empty = raw, c.readRaw, c.writeRaw
-		}
+	c.guard.c = c
+	if c.tcp != nil {
+		c.socket, _ = c.tcp.SyscallConn() // fails where it is closed, which reading shows
+	}
+	if state == nil && c.socket != nil {
+		c.raw, c.fill, c.empty = c.socket, c.readRaw, c.writeRaw
 	}
 	return c
 }

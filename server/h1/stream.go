@@ -216,7 +216,7 @@ func (s *stream) Abort() {
 	defer s.writing.Unlock()
 	c := s.c
 	c.broken, c.closing = true, true
-	c.reset = s.toClose && s.headed // a plain end would look like the response's
+	c.reset = c.reset || s.toClose && s.headed // a plain end would look like the response's
 	c.lingers = !c.reset
 }
 
@@ -260,7 +260,6 @@ func (s *stream) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	c.reads.clear()
 	c.writes.clear()
 	c.readBy(time.Time{})
-	c.writes.setOurs(time.Time{})
 	ahead := bytes.Clone(c.in[c.r:c.w])
 	c.release()
 	r := bufio.NewReaderSize(io.MultiReader(bytes.NewReader(ahead), c.nc), max(4<<10, len(ahead)))
@@ -278,11 +277,12 @@ func (s *stream) ReadFrom(r io.Reader) (int64, error) {
 		return 0, err
 	}
 	if c.raw == nil {
-		buffer := make([]byte, tlsPiece)
-		return io.CopyBuffer(sender{c}, r, buffer)
+		return io.CopyBuffer(sender{c}, r, make([]byte, outBytes))
 	}
 	n, err := c.tcp.ReadFrom(r)
-	c.broken = c.broken || err != nil
+	if err != nil {
+		c.fail(err)
+	}
 	return n, err
 }
 
