@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -25,6 +26,7 @@ type purgeBody struct {
 	PurgeRequest
 	dryRun bool
 	hosts  []string // of the targets, one each; of groups the one of all
+	places []int    // of the targets in the list as sent, which may name one twice
 	kinds  []string // that were named
 	errs   FieldErrors
 	more   int // errors beyond fieldErrorsMax
@@ -121,7 +123,7 @@ func (p *purgeBody) targets(field string, kind PurgeKind, raw json.RawMessage, m
 		return
 	}
 	p.Kind = kind
-	p.Targets, p.hosts = make([]string, 0, len(list)), nil
+	p.Targets, p.hosts, p.places = make([]string, 0, len(list)), nil, nil
 	seen := make(map[string]bool, len(list))
 	for i, element := range list {
 		at := fmt.Sprintf("%s[%d]", field, i)
@@ -137,7 +139,7 @@ func (p *purgeBody) targets(field string, kind PurgeKind, raw json.RawMessage, m
 		}
 		if !seen[target] {
 			seen[target] = true
-			p.Targets, p.hosts = append(p.Targets, target), append(p.hosts, host)
+			p.Targets, p.hosts, p.places = append(p.Targets, target), append(p.hosts, host), append(p.places, i)
 		}
 	}
 }
@@ -179,6 +181,27 @@ func (p *purgeBody) groups(raw json.RawMessage) {
 		}
 	}
 	p.Host, p.hosts = host, []string{host}
+}
+
+// at names the field of a target as the client sent it.
+func (p *purgeBody) at(field string, target int) string {
+	if target < len(p.places) {
+		return fmt.Sprintf("%s[%d]", field, p.places[target])
+	}
+	return field
+}
+
+// asSent makes fields of the request as purged, such as urls[3], those of the
+// request as sent.
+func (p *purgeBody) asSent(fields FieldErrors) FieldErrors {
+	sent := slices.Clone(fields)
+	for i, f := range sent {
+		field, index, ok := strings.Cut(strings.TrimSuffix(f.Field, "]"), "[")
+		if target, err := strconv.Atoi(index); ok && err == nil && target >= 0 {
+			sent[i].Field = p.at(field, target)
+		}
+	}
+	return sent
 }
 
 // fingerprint hashes what the purge is, not who asks.

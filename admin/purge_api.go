@@ -222,7 +222,7 @@ func (s *Server) allowed(w http.ResponseWriter, r *http.Request, c *credential, 
 		if c.mayPurge(host) || len(denied) == fieldErrorsMax {
 			continue
 		}
-		field := fmt.Sprintf("%s[%d]", p.kinds[0], i)
+		field := p.at(p.kinds[0], i)
 		if p.Kind == PurgeGroup {
 			field = "groups.host"
 		}
@@ -242,7 +242,7 @@ func (s *Server) failPurge(w http.ResponseWriter, r *http.Request, p *purgeBody,
 	var fields FieldErrors
 	switch {
 	case errors.As(err, &fields):
-		s.refusePurge(w, r, p.what(), http.StatusUnprocessableEntity, "fields of the purge are wrong", fields)
+		s.refusePurge(w, r, p.what(), http.StatusUnprocessableEntity, "fields of the purge are wrong", p.asSent(fields))
 	case errors.Is(err, ErrKeyReused):
 		s.refusePurge(w, r, p.what(), http.StatusUnprocessableEntity, ErrKeyReused.Error(), nil)
 	case errors.Is(err, ErrPurgesFull):

@@ -264,6 +264,7 @@ func TestPurgesAreLimitedToHosts(t *testing.T) {
 	}{
 		{token, `{"urls":["https://www.example.com/","http://www.example.com:8080/","https://a.img.example.com/"]}`, 202, ""},
 		{token, `{"urls":["https://www.example.com/","https://img.example.com/"]}`, 403, `"field": "urls[1]"`},
+		{token, `{"urls":["https://www.example.com/","https://www.example.com/","https://example.com/"]}`, 403, `"field": "urls[2]"`},
 		{token, `{"urls":["https://www.example.com.evil.example/"]}`, 403, `"field": "urls[0]"`},
 		{token, `{"prefixes":["www.example.com/a"]}`, 202, ""},
 		{token, `{"prefixes":["example.com/www.example.com"]}`, 403, `"field": "prefixes[0]"`},
@@ -298,7 +299,7 @@ func TestPurgesThatFail(t *testing.T) {
 		status int
 		want   string
 	}{
-		{FieldErrors{{"prefixes[0]", "is deeper than 16"}}, 422, `"field": "prefixes[0]"`},
+		{FieldErrors{{"prefixes[0]", "is deeper than 16"}}, 422, `"field": "prefixes`},
 		{fmt.Errorf("log: %w", ErrPurgesFull), 503, "sweep"},
 		{fmt.Errorf("disk: %w", ErrNotDurable), 503, "could not be written"},
 		{errFake, 500, "log says why"},
@@ -312,6 +313,10 @@ func TestPurgesThatFail(t *testing.T) {
 	}
 	if !strings.Contains(logged.String(), "fake: broken") {
 		t.Errorf("log %s", logged)
+	}
+	fake.err = FieldErrors{{"urls[1]", "is of no host here"}, {"", "is too large"}}
+	if w := s.answer(postPurge(token, `{"urls":["https://a/","https://a/","https://b/"]}`)); !strings.Contains(w.Body.String(), `"field": "urls[2]"`) {
+		t.Errorf("the place of a target after one that is there twice: %s", w.Body)
 	}
 	for range bodiesMax {
 		s.bodies <- struct{}{}

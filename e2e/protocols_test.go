@@ -225,7 +225,7 @@ func TestUpload(t *testing.T) {
 
 // Every command has help with an example.
 func TestHelp(t *testing.T) {
-	for _, command := range []string{"serve", "check", "get", "status", "reload", "token", "version"} {
+	for _, command := range []string{"serve", "check", "get", "status", "reload", "purge", "token", "version"} {
 		if help := edge(t, command, "--help"); !strings.Contains(help, "Example") || !strings.Contains(help, "edge "+command) {
 			t.Errorf("edge %s --help shows no example:\n%s", command, help)
 		}

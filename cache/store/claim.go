@@ -54,10 +54,15 @@ func (t *Tiered) Claim(incarnation [16]byte, boot, dropped uint64) (emptied bool
 		if v.away { // it begins empty, if it comes back
 			continue
 		}
-		if !was.set || was.incarnation != incarnation || was.boot < dropped {
+		valid := was.set && was.incarnation == incarnation && was.boot >= dropped
+		if !valid {
 			had := v.segmentCount() > 0
 			if err := v.empty(); err != nil {
-				return emptied, err
+				if err := v.keepOut(err); err != nil {
+					return emptied, err
+				}
+				emptied = emptied || had
+				continue
 			}
 			if had {
 				v.log.Warn("disk: directory emptied: it was filled under another purge log, or was away while purges were forgotten",
@@ -65,7 +70,13 @@ func (t *Tiered) Claim(incarnation [16]byte, boot, dropped uint64) (emptied bool
 			}
 			emptied = emptied || had
 		}
-		if err := v.mark(t.disk.claim); err != nil {
+		err := v.mark(t.disk.claim)
+		if err != nil && valid && isDeviceError(err) {
+			// What it holds may be served; a later start will think that it missed this one.
+			v.log.Warn("disk: directory cannot be marked", "err", err)
+			continue
+		}
+		if err := v.keepOut(err); err != nil {
 			return emptied, err
 		}
 	}
@@ -74,10 +85,12 @@ func (t *Tiered) Claim(incarnation [16]byte, boot, dropped uint64) (emptied bool
 
 // mark notes durably, or not at all, under which log the directory is filled.
 func (v *volume) mark(c claim) error {
-	v.format.claim = c
-	if err := v.tuning.fs.replaceFile(filepath.Join(v.dir, formatName), v.format.encode()); err != nil {
+	f := v.format
+	f.claim = c
+	if err := v.tuning.fs.replaceFile(filepath.Join(v.dir, formatName), f.encode()); err != nil {
 		return fmt.Errorf("disk: mark %s: %w", v.dir, err)
 	}
+	v.format = f
 	return nil
 }
 
