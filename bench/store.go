@@ -31,21 +31,25 @@ func measureStore(ctx context.Context, rounds int) (*result, error) {
 	if err != nil {
 		return nil, fmt.Errorf("go test -bench: %w\n%s", err, out)
 	}
-	r := &result{
+	r := storeResult(rounds)
+	r.Rows = benchmarkRows(out)
+	return r, nil
+}
+
+func storeResult(rounds int) *result {
+	return &result{
 		Topic: "store", Title: "The store, by its Go benchmarks",
 		Text: fmt.Sprintf("Median of %d runs. CPU is user and system time of the whole process, which is what counts where others use the machine too; "+
 			"time is what passed, with so many goroutines, divided by all operations. Lookups hash the key, find the object, compare the whole key and give it back: "+
 			"100,000 objects, as popular as web objects are (zipf) or each as likely as any other (even: most lookups wait for memory); `ristretto` is its Get in the same run. "+
 			"`DiskIndexGet` looks into an index of 10 million entries, half of the lookups in vain. B/object is memory for each object or slice on disk: "+
-			"16 bytes in shards that are 75 to 94 %% full once the index has its size, and up to a quarter more while it grows (index-B/object); "+
+			"16 bytes in tables that are about three quarters to 95 %% full (index-B/object); "+
 			"and the admission filters, 2.5 bytes for each 64 KiB of the directories' budget, so that all of it is below 30 bytes where objects are smaller than 160 KiB on average. "+
 			"`DiskStart` opens a store of a million objects and reads one; `DiskRead` and `DiskSend` are hits of 100 kB by way of the page cache, verified, the latter by sendfile to a client on the same machine.", rounds),
 		Date: time.Now().UTC().Format(time.DateOnly), Command: "make bench-store", Machine: machine() + loadNow(),
 		Versions: map[string]string{"ristretto": "ristretto v2.4.2"},
 		Columns:  []string{"benchmark", "time", "CPU", "allocated", "allocations", "more"},
 	}
-	r.Rows = benchmarkRows(out)
-	return r, nil
 }
 
 // loadNow says how busy the machine is.

@@ -15,7 +15,7 @@ import (
 //
 // A bucket is four slots, one cache line. A key may live in one of two buckets;
 // an insert that finds both full moves others to their second bucket (cuckoo),
-// so a lookup touches two lines at most and shards run at 75 to 94 % full.
+// so a lookup touches two lines at most and shards run at 75 to 95 % full.
 //
 // Two keys with equal hash bits share a slot: the later one wins, and the key
 // text in the record keeps the other from ever being answered with it.
@@ -208,7 +208,8 @@ func (s *diskShard) insert(rest *slot) bool {
 		return false
 	}
 	const movesMax = 128
-	for move := range movesMax {
+	from, random := -1, rest.print
+	for range movesMax {
 		first, second := bucketsOf(rest.print, len(s.buckets))
 		for _, b := range [2]int{first, second} {
 			for i := range bucketSlots {
@@ -219,11 +220,13 @@ func (s *diskShard) insert(rest *slot) bool {
 			}
 		}
 		b := first
-		if (rest.print>>7+uint64(move))&1 != 0 {
+		if b == from { // it has just been moved from there
 			b = second
 		}
-		victim := &s.buckets[b][(rest.print>>11+uint64(move))%bucketSlots]
+		random = random*6364136223846793005 + 1442695040888963407
+		victim := &s.buckets[b][random>>62]
 		*rest, *victim = *victim, *rest
+		from = b
 	}
 	return false
 }
