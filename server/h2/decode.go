@@ -22,7 +22,10 @@ const (
 
 // errCompression is said of blocks that leave the table in a state unknown to us:
 // no later block can be read.
-var errCompression = errors.New("h2: invalid header block")
+var (
+	errCompression = errors.New("h2: invalid header block")
+	errUpdate      = errors.New("h2: table size update that is not at the start of a block, too large, or one too many")
+)
 
 // entry is one of the dynamic table. Its strings are in the arena, name first,
 // but for names of the static table.
@@ -58,7 +61,7 @@ func (d *decoder) decode(block, text []byte, h *header) ([]byte, error) {
 	for updates := 0; len(block) > 0 && block[0]>>5 == 1; updates++ {
 		size, rest, ok := readInteger(block, 5)
 		if !ok || size > tableBytesMax || updates == 2 { // RFC 7541 4.2
-			return text, errCompression
+			return text, errUpdate
 		}
 		d.reduced = tableBytesMax - size
 		d.evict(0)
@@ -88,8 +91,8 @@ func (d *decoder) line(block, text []byte) ([]byte, []byte, line, error) {
 		bits = 7
 	case first&0x40 != 0:
 		bits = 6
-	case first&0x20 != 0: // a size update is for the start of a block
-		return block, text, l, errCompression
+	case first&0x20 != 0:
+		return block, text, l, errUpdate
 	}
 	index, block, ok := readInteger(block, bits)
 	if !ok {
