@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/textproto"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -86,9 +87,21 @@ func TestCollapseThousand(t *testing.T) {
 
 // An answer that may not be shared releases the waiters before any of them has
 // seen a byte of it, and for a while nobody waits for that URL.
+// closeCounter counts that it was closed.
+type closeCounter struct {
+	io.ReadCloser
+	closed *atomic.Int64
+}
+
+func (c *closeCounter) Close() error {
+	c.closed.Add(1)
+	return c.ReadCloser.Close()
+}
+
 func TestCollapseReleasesOnPrivate(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bed) {
 		var mu sync.Mutex
+		var closed atomic.Int64
 		n := 0
 		b.origin.answers[""] = func(r *http.Request) (*http.Response, error) {
 			mu.Lock()
@@ -96,7 +109,9 @@ func TestCollapseReleasesOnPrivate(t *testing.T) {
 			body := fmt.Sprint("for request ", n)
 			mu.Unlock()
 			time.Sleep(time.Second)
-			return answering(200, bytes.NewReader([]byte(body)), int64(len(body)), "Cache-Control", "private, max-age=60")(r)
+			resp, err := answering(200, bytes.NewReader([]byte(body)), int64(len(body)), "Cache-Control", "private, max-age=60")(r)
+			resp.Body = &closeCounter{resp.Body, &closed}
+			return resp, err
 		}
 		seen := map[string]bool{}
 		var wg sync.WaitGroup
@@ -113,8 +128,8 @@ func TestCollapseReleasesOnPrivate(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		if d := time.Since(start); len(seen) != 50 || d != 2*time.Second {
-			t.Error(len(seen), "bodies in", d)
+		if d := time.Since(start); len(seen) != 50 || n != 50 || closed.Load() != 50 || d != 2*time.Second {
+			t.Error(len(seen), "bodies of", n, "in", d, closed.Load(), "of them closed")
 		}
 		start = time.Now()
 		for range 10 {

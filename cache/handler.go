@@ -350,8 +350,11 @@ func (x *exchange) await(f *fill, first bool) {
 
 // live answers from a response that may not be stored: it is the first client's.
 func (x *exchange) live(f *fill, first bool) bool {
-	resp := f.take()
-	if !first || resp == nil {
+	var resp *http.Response
+	if first {
+		resp = f.take()
+	}
+	if resp == nil {
 		x.pass(f.found.fwd, "hit-for-miss")
 		return false
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -29,6 +30,38 @@ func TestHeadStartsAFill(t *testing.T) {
 			t.Error(get.status, get.body.String(), b.origin.requests)
 		}
 	})
+}
+
+// All who ask at once share one fetch, whichever of them is first; where its answer
+// may not be stored, each HEAD goes on as a HEAD.
+func TestHeadsCollapse(t *testing.T) {
+	for control, want := range map[string]int{"max-age=60": 1, "private": 100} {
+		inBubble(t, func(t *testing.T, b *bed) {
+			gets := 0
+			b.origin.answers[""] = func(r *http.Request) (*http.Response, error) {
+				time.Sleep(time.Second)
+				b.origin.mu.Lock()
+				defer b.origin.mu.Unlock()
+				if r.Method == http.MethodGet {
+					gets++
+				}
+				return answering(200, bytes.NewReader([]byte("body")), 4, "Cache-Control", control, "Content-Length", "4")(r)
+			}
+			var wg sync.WaitGroup
+			for range 100 {
+				wg.Go(func() {
+					w := b.do(context.Background(), b.request("HEAD", "/a"))
+					if w.status != 200 || w.body.Len() > 0 || w.sent.Get("Content-Length") != "4" {
+						t.Error(w.status, w.sent, w.body.Len())
+					}
+				})
+			}
+			wg.Wait()
+			if b.origin.requests != want || gets != 1 {
+				t.Errorf("%s: %d requests, %d of them GET", control, b.origin.requests, gets)
+			}
+		})
+	}
 }
 
 // newLargeBed has room on disk for what is larger than abandonMax, over an origin
