@@ -51,6 +51,7 @@ type conn struct {
 	lastActive atomic.Int64         // unix nanoseconds: a request began or ended
 	noise      atomic.Int64
 	resets     atomic.Int64
+	failed     atomic.Bool
 
 	// seen has a bit for each of the peer's critical streams; unistream.go.
 	seen atomic.Uint32
@@ -289,6 +290,9 @@ func (c *conn) fail(err error) bool {
 	var broken *connectionError
 	if !errors.As(err, &broken) {
 		return false
+	}
+	if !c.failed.CompareAndSwap(false, true) {
+		return true // by another goroutine
 	}
 	c.engine.stats.ConnectionErrors.Add(1)
 	if broken.code == codeExcessiveLoad {
