@@ -80,6 +80,9 @@ const frameKeptMax = 1 << 20
 var (
 	// ErrNotDurable: applied in memory, but a restart may undo it.
 	ErrNotDurable = errors.New("purge: applied, but not written to the log: a restart may undo it; ask again when the disk takes writes")
+	// ErrUnknown: whoever asked went away before the log was written. Applied, and
+	// durable or not.
+	ErrUnknown = errors.New("purge: applied, but not known to be in the log yet")
 	// ErrBusy: too many purges are on their way to the log. Nothing was done.
 	ErrBusy = errors.New("purge: too many purges wait for the disk: try again in a second")
 	// ErrFull: the log is full of purges that the sweep has not passed. Nothing

@@ -77,10 +77,6 @@ func (l *Log) Purge(ctx context.Context, r Request) (Receipt, error) {
 	return l.wait(ctx, p)
 }
 
-// ErrUnknown: whoever asked went away before the log was written. The purge is
-// applied, and may be durable or not.
-var ErrUnknown = errors.New("purge: applied, but not known to be in the log yet")
-
 func (l *Log) wait(ctx context.Context, p *pending) (Receipt, error) {
 	select {
 	case <-p.done:

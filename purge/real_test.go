@@ -329,8 +329,8 @@ func TestNewerStays(t *testing.T) {
 		if v, hit := second.get("a.example", "/x/1"); v != newer || !hit {
 			t.Errorf("swept %v: fetch %d (hit %v) after the restart, not %d", swept, v, hit, newer)
 		}
-		if replayed := second.log.Stats().Replayed.Load(); swept != (replayed == 0) {
-			t.Errorf("swept %v: %d replayed", swept, replayed)
+		if replayed := second.log.Stats().Replayed.Load(); swept && replayed != 0 {
+			t.Errorf("%d replayed that were swept", replayed)
 		}
 		// Orders go on where they were, also where nothing told so.
 		if _, err := second.log.Purge(t.Context(), Request{URLs: []string{"https://a.example/x/1"}}); err != nil {
