@@ -42,6 +42,12 @@ func TestDropped(t *testing.T) {
 	n.cache.sweep()
 	n.followSweep()
 	third := n.Boot()
+	noted := n.segments[len(n.segments)-1].sequence
+	made(t, n, 0, 30)
+	n.followSweep()
+	if n.segments[0].sequence <= noted {
+		t.Fatal("the segment with the second note is still there")
+	}
 	n = next(n)
 	if n.Dropped() != third {
 		t.Errorf("%d, but %d noted the last sweep", n.Dropped(), third)
