@@ -197,6 +197,8 @@ func streamBreaches() []streamBreach {
 		{"4.3", "a pseudo-header field after a regular one", only(m, "GET", s, "https", a, "edge.test", "accept", "x", p, "/h/"), codeMessageError},
 		{"4.3", "a pseudo-header field in trailers", [][]byte{post, headersFrame(cache.Field{Name: p, Value: "/"})}, codeMessageError},
 		{"4.3", "a connection-specific field in trailers", [][]byte{post, headersFrame(cache.Field{Name: "connection", Value: "close"})}, codeMessageError},
+		{"4.3", "content-length in trailers", [][]byte{post, headersFrame(cache.Field{Name: "content-length", Value: "0"})}, codeMessageError},
+		{"4.3", "host in trailers", [][]byte{post, headersFrame(cache.Field{Name: "host", Value: "edge.test"})}, codeMessageError},
 		{"4.3", "upper case in trailers", [][]byte{post, headersFrame(cache.Field{Name: "Sum", Value: "1"})}, codeMessageError},
 		{"4.3.1", "no method", only(s, "https", a, "edge.test", p, "/h/"), codeMessageError},
 		{"4.3.1", "no scheme", only(m, "GET", a, "edge.test", p, "/h/"), codeMessageError},

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"edgecdn/cache"
+	"edgecdn/internal/h1"
 	"edgecdn/server/gate"
 )
 
@@ -24,6 +25,7 @@ type header struct {
 	hosts     bool // the Host field has come
 	cookies   int
 	continues bool // Expect: 100-continue
+	demands   bool // Expect: something else
 	elsewhere bool // the scheme is not the listener's
 	over      bool // beyond the limits; not read to its end
 }
@@ -140,7 +142,9 @@ func (h *header) field(req *cache.Request, name, value string) error {
 	case "cookie":
 		h.cookies++
 	case "expect":
-		h.continues = strings.EqualFold(value, "100-continue")
+		if h.continues = strings.EqualFold(value, "100-continue"); !h.continues {
+			h.demands = true
+		}
 	case "priority":
 		h.priority = value
 	}
@@ -179,7 +183,7 @@ func (h *header) complete(x *gate.Exchange) error {
 	if req.Authority == "" {
 		return malformed("neither :authority nor host")
 	}
-	if !connect && h.scheme != req.Scheme {
+	if !connect && !strings.EqualFold(h.scheme, req.Scheme) {
 		h.elsewhere = true
 	}
 	x.HeaderBytes += len(req.Authority) + len("host: \r\n") - len(h.scheme)
@@ -225,12 +229,15 @@ func readTrailers(block []byte, limits *gate.Limits) ([]cache.Field, error) {
 			return nil, malformed("a trailer that must not be one")
 		}
 		switch name {
-		case "connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade", "te":
-			return nil, malformed("a trailer that concerns one connection")
+		case "connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade", "te", "host", "content-length":
+			return nil, malformed("a trailer that concerns the connection or the message as a whole")
 		}
 		size += len(name) + len(value) + len(": \r\n")
 		if size > int(limits.HeaderBytes) || len(fields) == limits.HeaderFields {
 			return nil, &streamError{codeExcessiveLoad, "too many trailers"}
+		}
+		if !h1.TrailerField(name) {
+			continue
 		}
 		fields = append(fields, cache.Field{Name: strings.Clone(name), Value: strings.Clone(value)})
 	}

@@ -203,32 +203,59 @@ func TestFloods(t *testing.T) {
 	}
 }
 
-// TestResetFlood opens requests and cancels them at once, as often as it can
-// (CVE-2023-44487 in HTTP/2).
+// TestResetFlood opens requests and cancels them at once, or has the server reset
+// them, as often as it can (CVE-2023-44487, CVE-2025-8671 in HTTP/2). No more
+// handlers are ever at work than limits.streams.
 func TestResetFlood(t *testing.T) {
-	var busy, most atomic.Int64
-	e := start(t, setup{limits: gate.Limits{Streams: 20}, handler: func(w http.ResponseWriter, r *http.Request) {
-		most.Store(max(most.Load(), busy.Add(1)))
-		defer busy.Add(-1)
-		<-r.Context().Done()
-	}})
-	c := newTalk(t, e.dial())
-	for range 2*resetsFree + 100 {
-		s, err := c.q.OpenStreamSync(c.bounded())
-		if err != nil {
-			break
-		}
-		_, _ = s.Write(headersFrame(fieldsOf("POST", "/h/")...))
-		s.CancelWrite(codeRequestCancelled)
-		s.CancelRead(codeRequestCancelled)
-	}
-	c.wantClosed(codeExcessiveLoad)
-	eventually(t, "all handlers gone", func() bool { return busy.Load() == 0 })
-	if n := most.Load(); n > 20 {
-		t.Errorf("%d handlers at once", n)
-	}
-	if n := e.stats.Resets.Load(); n <= resetsFree {
-		t.Errorf("%d resets counted", n)
+	for _, tt := range []struct {
+		name string
+		do   func(s *stream)
+	}{
+		{"reset before the end", func(s *stream) {
+			s.write(post)
+			s.CancelWrite(codeRequestCancelled)
+			s.CancelRead(codeRequestCancelled)
+		}},
+		{"stopped after the end", func(s *stream) {
+			s.write(good)
+			s.close()
+			s.CancelRead(codeRequestCancelled)
+		}},
+		{"made to be reset by the header", func(s *stream) {
+			s.write(with("connection", "close")...)
+			s.close()
+		}},
+		{"made to be reset by the body", func(s *stream) {
+			s.write(posted("3", dataFrame("four"))...)
+			s.close()
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var busy, most atomic.Int64
+			e := start(t, setup{limits: gate.Limits{Streams: 20}, handler: func(w http.ResponseWriter, r *http.Request) {
+				most.Store(max(most.Load(), busy.Add(1)))
+				defer busy.Add(-1)
+				_, _ = io.Copy(io.Discard, r.Body)
+				<-r.Context().Done()
+				<-time.After(time.Millisecond) // clearing up takes a while
+			}})
+			c := newTalk(t, e.dial())
+			for range 2*resetsFree + 100 {
+				s, err := c.q.OpenStreamSync(c.bounded())
+				if err != nil {
+					break
+				}
+				tt.do(&stream{Stream: s, t: t})
+			}
+			c.wantClosed(codeExcessiveLoad)
+			eventually(t, "all handlers gone", func() bool { return busy.Load() == 0 })
+			if n := most.Load(); n > 20 {
+				t.Errorf("%d handlers at once", n)
+			}
+			if n := e.stats.Resets.Load(); n <= resetsFree {
+				t.Errorf("%d resets counted", n)
+			}
+		})
 	}
 }
 

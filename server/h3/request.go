@@ -170,6 +170,9 @@ func (r *request) understand(block []byte, limits *gate.Limits) error {
 	r.stage = stageDecide
 	switch {
 	case r.head.over:
+	case r.head.demands: // RFC 9110 10.1.1
+		x.Refuse(http.StatusExpectationFailed, "only 100-continue can be expected")
+		r.stage = stageSend
 	case r.head.elsewhere:
 		x.Refuse(http.StatusMisdirectedRequest, "requests of this scheme are not served here")
 		r.stage = stageSend
@@ -260,19 +263,27 @@ func (r *request) done(err error) {
 
 // give tells the peer what was wrong.
 func (r *request) give(err error) {
+	code := r.judge(err)
+	r.stream.CancelRead(code)
+	r.stream.CancelWrite(code)
+}
+
+// judge counts an error and returns the code that the stream ends with. Errors of
+// the connection end that.
+func (r *request) judge(err error) quic.StreamErrorCode {
 	c := r.conn
 	code := quic.StreamErrorCode(codeRequestCancelled)
 	var wrong *streamError
 	var reset *quic.StreamError
 	switch {
 	case c.fail(err):
-		return
 	case errors.As(err, &wrong):
 		code = wrong.code
 		c.engine.stats.StreamErrors.Add(1)
 		if code == codeMessageError {
 			c.engine.door.Stats().Malformed.Add(1)
 		}
+		c.fail(c.cancelled())
 	case errors.As(err, &reset):
 		if reset.Remote {
 			c.fail(c.cancelled())
@@ -283,8 +294,7 @@ func (r *request) give(err error) {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		c.engine.door.Stats().Stalled.Add(1)
 	}
-	r.stream.CancelRead(code)
-	r.stream.CancelWrite(code)
+	return code
 }
 
 func (e *Engine) recycle(r *request) {

@@ -23,7 +23,7 @@ type Stats struct {
 	// Rejected counts requests that came after GOAWAY; clients may ask again
 	// elsewhere.
 	Rejected atomic.Uint64
-	// Resets counts requests that clients cancelled.
+	// Resets counts requests that clients cancelled, or broke so that we had to.
 	Resets atomic.Uint64
 	// Ignored counts frames, streams and instructions that mean nothing here and
 	// were skipped.

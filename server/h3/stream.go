@@ -14,12 +14,17 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/quic-go/quic-go"
+
 	"edgecdn/cache"
 	"edgecdn/server/gate"
 )
 
 // heldMax is how much of a response is held back to be sent together.
 const heldMax = 4 << 10
+
+// errRefused is said of writes to a stream whose request broke the protocol.
+var errRefused = errors.New("h3: the request is not valid, or was reset")
 
 // general is the part of a request that only the handler's path needs.
 type general struct {
@@ -39,7 +44,8 @@ type general struct {
 	sayMu   sync.Mutex  // before headed, for 1xx from both sides
 	headed  bool        // the final header is made; guarded by sayMu
 	expects atomic.Bool // the client waits for 100
-	refused atomic.Bool // the stream has been reset by us
+	cancel  context.CancelFunc
+	refused atomic.Uint64 // the code that the response is reset with, where the request is at fault
 }
 
 var _ gate.Stream = (*request)(nil)
@@ -55,11 +61,16 @@ func (r *request) handle() error {
 		_ = r.stream.SetReadDeadline(time.Time{})
 	}
 	ctx, cancel := context.WithCancel(r.conn.engine.door.Requests())
+	r.cancel = cancel
 	// The stream's ends when the client stops it, and with the connection.
 	stop := context.AfterFunc(r.stream.Context(), cancel)
 	r.x.Serve(ctx, r)
 	stop()
 	cancel()
+	var stopped *quic.StreamError
+	if errors.As(context.Cause(r.stream.Context()), &stopped) && stopped.Remote && r.refused.Load() == 0 {
+		r.conn.fail(r.conn.cancelled())
+	}
 	return nil
 }
 
@@ -85,11 +96,14 @@ func (r *request) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// refuse ends a stream, or connection, whose request broke the protocol in its
-// body. What the handler still writes fails.
+// refuse ends a request that broke the protocol in its body, or was reset by the
+// client. The response is reset when the handler has returned, and not before: as
+// long as it works, the request counts against limits.streams.
 func (r *request) refuse(err error) {
-	r.refused.Store(true)
-	r.give(err)
+	code := r.judge(err)
+	r.refused.Store(uint64(code))
+	r.stream.CancelRead(code)
+	r.cancel()
 }
 
 // readBody reads on to the next byte of the body.
@@ -283,6 +297,9 @@ func (r *request) sendHeld() error {
 
 // End implements gate.Stream.
 func (r *request) End(trailers []cache.Field) error {
+	if r.refused.Load() != 0 {
+		return errRefused
+	}
 	if len(trailers) > 0 {
 		at := r.startHeaders()
 		r.out = appendFields(append(r.out, 0, 0), trailers)
@@ -296,10 +313,11 @@ func (r *request) End(trailers []cache.Field) error {
 
 // Abort implements gate.Stream.
 func (r *request) Abort() {
-	if r.refused.Load() {
-		return // it has been, with its own code
+	code := quic.StreamErrorCode(r.refused.Load())
+	if code == 0 {
+		code = codeInternalError
 	}
-	r.stream.CancelWrite(codeInternalError)
+	r.stream.CancelWrite(code)
 	r.stream.CancelRead(codeNoError)
 }
 
@@ -320,6 +338,9 @@ func (r *request) receive(p []byte) (int, error) {
 
 // write writes to the stream, as long as the client takes it fast enough.
 func (r *request) write(p []byte) (int, error) {
+	if r.refused.Load() != 0 && r.written == nil {
+		r.written = errRefused
+	}
 	if r.written != nil || len(p) == 0 {
 		return 0, r.written
 	}
