@@ -43,6 +43,11 @@ func TestDropped(t *testing.T) {
 	n.followSweep()
 	third := n.Boot()
 	noted := n.segments[len(n.segments)-1].sequence
+	fsys.inject(failing(syscall.EIO, segmentSuffix, "write")) // upon which a new segment begins
+	if _, err := n.purgeURL(urlOf(0)); err == nil {
+		t.Fatal("it was written")
+	}
+	fsys.inject(nil)
 	made(t, n, 0, 30)
 	n.followSweep()
 	if n.segments[0].sequence <= noted {
