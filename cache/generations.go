@@ -68,25 +68,33 @@ func (g *generation) raise(m *mark, order uint64) {
 func (g *generation) newest() uint64 { return max(g.hard.Load(), g.soft.Load()) }
 
 // generationTable is open addressing with linear probing, at most half full. The
-// filter has some 16 bits for each entry and tells at once, and from the cache of
-// the processor, that most hashes are not there.
+// filter has at least 32 bits for each entry and tells at once, and from the cache
+// of the processor, that most hashes are not there.
 type generationTable struct {
-	slots  []generation
 	filter []atomic.Uint64
+	slots  []generation
 	used   int // of slots; the writer's
+}
+
+// printOf is the part of a hash that the filter needs.
+func printOf(hash uint64) uint32 { return uint32(hash >> 32) }
+
+// mayHave asks the filter.
+func (t *generationTable) mayHave(print uint32) bool {
+	return t.filter[int(print>>6)&(len(t.filter)-1)].Load()>>(print&63)&1 != 0
 }
 
 func newGenerationTable(entries int) *generationTable {
 	slots := max(slotsMin, 1<<bits.Len(uint(2*entries-1)))
-	return &generationTable{slots: make([]generation, slots), filter: make([]atomic.Uint64, slots/8)}
+	return &generationTable{slots: make([]generation, slots), filter: make([]atomic.Uint64, slots/4)}
 }
 
 // find returns the generation of a hash, or nil.
 func (t *generationTable) find(hash uint64) *generation {
-	if t.filter[hash>>32&uint64(len(t.filter)-1)].Load()>>(hash&63)&1 == 0 {
+	if !t.mayHave(printOf(hash)) {
 		return nil
 	}
-	for i := hash >> 8; ; i++ {
+	for i := hash; ; i++ {
 		g := &t.slots[i&uint64(len(t.slots)-1)]
 		switch g.key.Load() {
 		case hash:
@@ -100,10 +108,11 @@ func (t *generationTable) find(hash uint64) *generation {
 // place returns the generation of a hash that is not there; the caller fills it in
 // and sets key.
 func (t *generationTable) place(hash uint64) *generation {
-	word := &t.filter[hash>>32&uint64(len(t.filter)-1)]
-	word.Store(word.Load() | 1<<(hash&63))
+	print := printOf(hash)
+	word := &t.filter[int(print>>6)&(len(t.filter)-1)]
+	word.Store(word.Load() | 1<<(print&63))
 	t.used++
-	for i := hash >> 8; ; i++ {
+	for i := hash; ; i++ {
 		if g := &t.slots[i&uint64(len(t.slots)-1)]; g.key.Load() == 0 {
 			return g
 		}
@@ -216,7 +225,7 @@ func (g *generations) rebuild(more int) *generationTable {
 			kept++
 		}
 	}
-	t := newGenerationTable(2 * (kept + more))
+	t := newGenerationTable(max(kept+more, kept*3/2))
 	for i := range old.slots {
 		from := &old.slots[i]
 		if from.newest() <= swept {
@@ -255,7 +264,37 @@ func (m *match) add(g *generation, above uint64) {
 
 // match returns what purges above an order say of what has these hashes.
 func (g *generations) match(meta *store.Meta, above uint64) (m match) {
-	m.add(&g.all, above)
+	t := g.matchBut(&m, meta, above)
+	if g.newestLabel.Load() > above {
+		for _, hash := range meta.Groups {
+			m.look(t, hash, above)
+		}
+	}
+	return m
+}
+
+// matchStored is match for a stored response, whose decoded header p has the labels
+// in small and close by.
+func (g *generations) matchStored(meta *store.Meta, p *response, above uint64) (m match) {
+	if int(p.labels) != len(meta.Groups) {
+		return g.match(meta, above)
+	}
+	t := g.matchBut(&m, meta, above)
+	if g.newestLabel.Load() > above {
+		for i, print := range p.prints[:p.labels] {
+			if t.mayHave(print) {
+				m.look(t, meta.Groups[i], above)
+			}
+		}
+	}
+	return m
+}
+
+// matchBut is match but for labels; it returns the table to look them up in.
+func (g *generations) matchBut(m *match, meta *store.Meta, above uint64) *generationTable {
+	if g.all.newest() > above {
+		m.add(&g.all, above)
+	}
 	t := g.table.Load()
 	if g.newestURL.Load() > above {
 		m.look(t, meta.URL, above)
@@ -263,15 +302,10 @@ func (g *generations) match(meta *store.Meta, above uint64) (m match) {
 	if g.newestHost.Load() > above {
 		m.look(t, meta.Host, above)
 	}
-	if g.newestLabel.Load() > above {
-		for _, hash := range meta.Groups {
-			m.look(t, hash, above)
-		}
-	}
 	if g.invalid.newest.Load() > above {
 		m.hard = max(m.hard, g.invalid.match(meta, above))
 	}
-	return m
+	return t
 }
 
 func (m *match) look(t *generationTable, hash, above uint64) {
@@ -292,7 +326,7 @@ func (g *generations) admits(meta *store.Meta, p *response) bool {
 	if above >= order {
 		return true
 	}
-	m := g.match(meta, above)
+	m := g.matchStored(meta, p, above)
 	if m.hard != 0 {
 		atomic.StoreUint64(&p.checked, forgotten)
 		return false

@@ -76,7 +76,15 @@ type response struct {
 	// up, or forgotten; the instant from which a soft one makes it stale, 0 if none.
 	checked uint64
 	stale   int64
+	// prints are those of the meta's labels, unless there are more; labels says how
+	// many they are then.
+	prints [printsMax]uint32
+	labels uint32
 }
+
+// printsMax holds the labels of five segments and eight groups; with them a decoded
+// header fills the allocator's class.
+const printsMax = 15
 
 func (p *response) has(flag uint8) bool { return p.flags&flag != 0 }
 
@@ -292,7 +300,13 @@ func prepare(m *store.Meta, encoders [protos]Encoder) (any, int64, error) {
 	if err != nil {
 		return nil, 0, err
 	}
-	const fieldSize, responseSize = 32, 320
+	if len(m.Groups) <= printsMax {
+		p.labels = uint32(len(m.Groups))
+		for i, hash := range m.Groups {
+			p.prints[i] = printOf(hash)
+		}
+	}
+	const fieldSize, responseSize = 32, 384
 	bytes := len(m.Header) + len(p.weakETag) + responseSize + fieldSize*(cap(p.fields)+len(p.trailers)+len(p.varyBy))
 	return p, int64(bytes + p.encodeBlocks(m.Length, encoders)), nil
 }

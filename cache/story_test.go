@@ -19,6 +19,9 @@ package cache
 //	unseen NAME             ... and not this one
 //	seen-like NAME PATTERN  the origin's last request had this field, * for any text
 //	sleep DURATION
+//	purge [soft] KIND [NAME]  of the host that requests go to; for host: NAME
+//	sweep                   until all purges are swept
+//	restart, crash          with what is on disk; crash: with what had been written
 
 import (
 	"bufio"
@@ -88,6 +91,8 @@ type bed struct {
 	last   *recorder
 	// authority of requests; a.test where empty.
 	authority string
+	close     func()
+	log       purgeLog
 }
 
 func newBed(t *testing.T, host route.Host, disk bool) *bed {
@@ -107,6 +112,15 @@ func newBedOn(t *testing.T, host route.Host, disk store.DiskConfig) *bed {
 	if err != nil {
 		t.Fatal(err)
 	}
+	b := &bed{dir: disk.Path, t: t, table: table, origin: &scriptedOrigin{answers: map[string]answerFunc{}}}
+	b.open(disk)
+	t.Cleanup(func() { b.close() })
+	return b
+}
+
+// open makes the cache and its store, and runs them until close.
+func (b *bed) open(disk store.DiskConfig) {
+	t := b.t
 	cfg := store.Config{Memory: store.MemoryConfig{Bytes: 64 << 20}, Prepare: Prepare}
 	if disk.Path != "" {
 		cfg.Disk = []store.DiskConfig{disk}
@@ -115,25 +129,28 @@ func newBedOn(t *testing.T, host route.Host, disk store.DiskConfig) *bed {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &bed{dir: disk.Path, t: t, table: table, origin: &scriptedOrigin{answers: map[string]answerFunc{}}}
-	b.cache = New(Config{Store: tiered, Origin: b.origin, Match: table.Match,
-		Direct: func(ctx context.Context, _, target string) context.Context {
-			return context.WithValue(ctx, targetKey{}, target)
-		}})
+	b.replay(tiered, func() {
+		b.cache = New(Config{Store: tiered, Origin: b.origin, Match: b.table.Match,
+			Direct: func(ctx context.Context, _, target string) context.Context {
+				return context.WithValue(ctx, targetKey{}, target)
+			}})
+	})
 	ctx, cancel := context.WithCancel(context.Background())
-	ran := make(chan error, 1)
+	ran := make(chan error, 2)
 	go func() { ran <- tiered.Run(ctx) }()
-	t.Cleanup(func() {
+	go func() { ran <- b.cache.Run(ctx) }()
+	b.close = func() {
 		b.cache.Close()
 		cancel()
-		if err := <-ran; err != nil && !errors.Is(err, context.Canceled) {
-			t.Error("store.Run:", err)
+		for range 2 {
+			if err := <-ran; err != nil && !errors.Is(err, context.Canceled) {
+				t.Error("Run:", err)
+			}
 		}
 		if err := tiered.Close(); err != nil {
 			t.Error("store.Close:", err)
 		}
-	})
-	return b
+	}
 }
 
 type targetKey struct{}
@@ -354,7 +371,12 @@ func (b *bed) step(verb, rest string, fields []Field, files map[string][]byte) e
 		b.origin.answers[value] = scripted(files[arg])
 	case "authority":
 		b.authority = arg
-	case "get", "head", "post", "put", "delete", "options", "purge":
+	case "purge", "sweep", "restart", "crash":
+		if !strings.HasPrefix(arg, "/") {
+			return b.purgeStep(verb, strings.Fields(rest))
+		}
+		fallthrough
+	case "get", "head", "post", "put", "delete", "options":
 		r := b.request(strings.ToUpper(verb), arg, fields...)
 		r.HasBody = verb == "post" || verb == "put"
 		b.last = b.do(context.Background(), r)
