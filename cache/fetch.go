@@ -339,8 +339,10 @@ func (f *fill) renew(p *response) {
 // dropPrior forgets what was to be validated: it may not be stored any longer.
 func (f *fill) dropPrior() {
 	c := f.cache
-	if err := c.store.Remove(c.store.Hasher().Key(f.found.key)); err != nil {
-		c.stats.StoreErrors.Add(1)
+	if !f.overtaken.Load() { // else another may have taken its place
+		if err := c.store.Remove(c.store.Hasher().Key(f.found.key)); err != nil {
+			c.stats.StoreErrors.Add(1)
+		}
 	}
 	f.found.close()
 	f.found.resp = nil
@@ -384,19 +386,6 @@ func (f *fill) meta(p *response, length int64) store.Meta {
 		FreshUntil: p.freshUntil, KeepUntil: p.keepUntil(), Order: f.order,
 		URL: f.named.URL, Host: f.named.Host, Groups: f.cache.labels(f.request, p.fields),
 	}
-}
-
-// labels hashes what a response belongs to: the path prefixes that it is under, and
-// its groups; a group belongs to its host.
-func (c *Cache) labels(r *Request, fields []Field) []uint64 {
-	groups, _ := groupsOf(fields) // too many were turned away before
-	host, path := hostName(r), r.Path()
-	hashes := make([]uint64, 0, len(groups)+min(strings.Count(path, "/"), PrefixDepthMax)+2)
-	hashes = c.names.appendPrefixes(hashes, r.Scheme+"://"+host, path)
-	for _, group := range groups {
-		hashes = append(hashes, c.names.group.Sum(host+"\n"+group))
-	}
-	return hashes
 }
 
 // fillStore streams a storable response into the store and to all who follow.

@@ -51,6 +51,19 @@ func groupsOf(fields []Field) (groups []string, ok bool) {
 	return groups, len(groups) <= groupsMax && bytes <= groupBytesMax
 }
 
+// labels hashes what a response belongs to: the path prefixes that it is under, and
+// its groups; a group belongs to its host.
+func (c *Cache) labels(r *Request, fields []Field) []uint64 {
+	groups, _ := groupsOf(fields) // too many were turned away before
+	host, path := hostName(r), r.Path()
+	hashes := make([]uint64, 0, len(groups)+min(strings.Count(path, "/"), PrefixDepthMax)+2)
+	hashes = c.names.appendPrefixes(hashes, r.Scheme+"://"+host, path)
+	for _, group := range groups {
+		hashes = append(hashes, c.names.group.Sum(host+"\n"+group))
+	}
+	return hashes
+}
+
 // listedGroups returns the groups of a list of strings (RFC 9875 2), at most some;
 // none where it is another list.
 func listedGroups(values []string, most int) (groups []string) {

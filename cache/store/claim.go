@@ -30,7 +30,7 @@ func (c claim) encode(b []byte) []byte {
 func decodeClaim(text string) (c claim) {
 	_, text, _ = strings.Cut(text, "\npurges ")
 	var incarnation []byte
-	if n, err := fmt.Sscanf(text, "%x\nboot %d\n", &incarnation, &c.boot); err != nil || n != 2 || len(incarnation) != 16 {
+	if n, err := fmt.Sscanf(text, "%x\nboot %d\n", &incarnation, &c.boot); err != nil || n != 2 || len(incarnation) != 16 || !strings.HasSuffix(text, "\n") {
 		return claim{}
 	}
 	c.set = true

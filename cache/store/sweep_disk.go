@@ -120,6 +120,9 @@ func (v *volume) persist(ctx context.Context) error {
 	v.listMu.RLock()
 	segs := slices.Clone(v.order)
 	v.listMu.RUnlock()
+	if len(segs) == 0 {
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, persistMax)
 	defer cancel()
 	for _, seg := range segs {
