@@ -39,7 +39,7 @@ func (emit emitter) h1(s *h1.Stats) {
 func (emit emitter) h2(s *h2.Stats) {
 	emit.events("h2", []eventCount{
 		{"connection_error", &s.ConnectionErrors}, {"stream_error", &s.StreamErrors}, {"malformed", &s.Malformed},
-		{"refused", &s.Refused}, {"parked", &s.Parked}, {"stalled", &s.Stalled}, {"idle_timeout", &s.Idle},
+		{"refused", &s.Refused}, {"parked", &s.Parked}, {"stalled", &s.Stalled}, {"min_rate", &s.TooSlow}, {"idle_timeout", &s.Idle},
 		{"header_timeout", &s.HeaderTimeouts}, {"connection_requests", &s.Exhausted}, {"flood_header", &s.HeaderFloods},
 	})
 	for i, name := range h2.FloodNames {

@@ -54,7 +54,7 @@ type conn struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 
-	mu      sync.Mutex // guards what follows, but see writeBy
+	mu      sync.Mutex // guards what follows
 	now     time.Time  // when the loop last read
 	writers sync.WaitGroup
 	room    sync.Cond // something was written, or nothing more will be
@@ -85,9 +85,10 @@ type conn struct {
 
 	// Writing.
 	out     *output
-	writing bool      // somebody is
-	writeBy time.Time // write deadline that is set; of whoever writes
-	broken  bool      // nothing can be written any more
+	writing bool  // somebody is
+	watch   watch // over writes
+	broken  bool  // nothing can be written any more
+	why     error // streams fail with, once it is
 
 	// Flow control.
 	window        int64  // we may send
@@ -128,7 +129,7 @@ func newConn(e *Engine, nc net.Conn, state *tls.ConnectionState) *conn {
 		streams: map[uint32]*stream{}, streamMax: e.door.Limits().Streams,
 	}
 	c.ctx, c.cancel = context.WithCancel(e.door.Requests())
-	c.room.L = &c.mu
+	c.room.L, c.why, c.watch.raw = &c.mu, errLost, rawConn(nc)
 	c.in = c.small[:]
 	c.now = time.Now()
 	c.idleSince = c.now
@@ -245,7 +246,7 @@ func (c *conn) read(need int) bool {
 		c.armed = time.Time{}
 		return c.tick()
 	case err != nil && n == 0:
-		c.lose()
+		c.lose(errLost)
 		return false
 	}
 	if due := c.due(); !due.IsZero() && !c.now.Before(due) {
@@ -303,9 +304,7 @@ func (c *conn) arm() {
 	case c.drain == drainAsked:
 		t = time.Unix(1, 0)
 	case t.IsZero():
-		if c.armed.IsZero() {
-			return
-		}
+		return
 	case !c.armed.IsZero() && !c.armed.After(t) && c.armed.Sub(c.now) > t.Sub(c.now)/2:
 		return
 	}
@@ -390,11 +389,11 @@ func (c *conn) flooded(kind int) bool {
 }
 
 // lose notes that the connection is gone.
-func (c *conn) lose() {
+func (c *conn) lose(why error) {
 	if c.broken {
 		return
 	}
-	c.broken = true
+	c.broken, c.why = true, why
 	c.cancel()
 	c.room.Broadcast()
 	c.wake()
@@ -408,7 +407,7 @@ func (c *conn) finish() {
 	}
 	c.cancel()
 	for _, s := range c.streams {
-		c.drop(s, errLost)
+		c.drop(s, c.why)
 	}
 	cut := time.AfterFunc(2*lingerTime, func() { _ = c.nc.Close() })
 	c.settle()
@@ -418,6 +417,9 @@ func (c *conn) finish() {
 		c.mu.Lock()
 	}
 	cut.Stop()
+	if c.watch.timer != nil {
+		c.watch.timer.Stop()
+	}
 	c.broken = true
 	c.room.Broadcast()
 	_ = c.nc.Close() // Cut may have

@@ -55,18 +55,18 @@ func TestFloods(t *testing.T) {
 			n := next()
 			quick(http2.FrameHeaders, 5, n, plainRequest...)(w)
 			quick(http2.FrameRSTStream, 0, n, 0, 0, 0, 8)(w)
-		}, 300},
+		}, 150},
 		{"made you reset by WINDOW_UPDATE", floodReset, func(*wire) { id = 0 }, func(w *wire) {
 			n := next()
 			quick(http2.FrameHeaders, 4, n, plainRequest...)(w)
 			quick(http2.FrameWindowUpdate, 0, n, 0, 0, 0, 0)(w)
-		}, 300},
+		}, 150},
 		{"made you reset by trailers", floodReset, func(*wire) { id = 0 }, func(w *wire) {
 			n := next()
 			quick(http2.FrameHeaders, 4, n, plainRequest...)(w)
 			quick(http2.FrameHeaders, 4, n, 0x00, 1, 'a', 1, 'b')(w)
-		}, 300},
-		{"malformed requests", floodReset, func(*wire) { id = 0 }, func(w *wire) { quick(http2.FrameHeaders, 5, next(), 0x82)(w) }, 300},
+		}, 150},
+		{"malformed requests", floodReset, func(*wire) { id = 0 }, func(w *wire) { quick(http2.FrameHeaders, 5, next(), 0x82)(w) }, 150},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			w := e.dial(t)

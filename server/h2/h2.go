@@ -6,7 +6,7 @@
 //	conn.go                                  the loop, its timers and its end
 //	dispatch.go control.go                   what each frame does
 //	request.go                               from a header block to a decision of the gate
-//	output.go                                what waits to be written, and who writes it
+//	output.go watch.go                       what waits to be written, who writes it, whether the client takes it
 //	stream.go body.go                        gate.Stream: responses and request bodies of handlers
 //
 // Who runs: the loop of a connection; one goroutine for each request that goes to

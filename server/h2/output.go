@@ -20,8 +20,6 @@ const (
 	// pendingBytesMax is where the loop stops reading, and handlers stop sending
 	// headers, until the client has taken some.
 	pendingBytesMax = 256 << 10
-	// writeBytes is how much the network must take within limits.stall_timeout.
-	writeBytes = 16 << 10
 )
 
 type output struct{ b []byte }
@@ -96,35 +94,16 @@ func (c *conn) endWriting() {
 func (c *conn) write() {
 	o := c.out
 	c.out = nil
-	stall := c.door.Limits().StallTimeout
+	c.beginWrite()
 	c.mu.Unlock()
-	err := c.send(o.b, stall)
+	n, err := c.nc.Write(o.b)
 	c.mu.Lock()
+	c.endWrite(n)
 	c.engine.discard(o)
 	if err != nil {
-		c.lose()
+		c.lose(errLost)
 	}
 	c.room.Broadcast()
-}
-
-// send writes b. The network must take each part of it within the stall timeout.
-func (c *conn) send(b []byte, stall time.Duration) error {
-	for len(b) > 0 {
-		now := time.Now()
-		// Setting a deadline costs; one that is a little early or late serves.
-		if left := c.writeBy.Sub(now); left < stall*7/8 || left > stall {
-			c.writeBy = now.Add(stall)
-			if err := c.nc.SetWriteDeadline(c.writeBy); err != nil {
-				return err
-			}
-		}
-		n := min(len(b), writeBytes)
-		if _, err := c.nc.Write(b[:n]); err != nil {
-			return err
-		}
-		b = b[n:]
-	}
-	return nil
 }
 
 // waitRoom waits until more may become pending. It reports false where the

@@ -274,7 +274,7 @@ func (c *conn) drop(s *stream, err error) {
 	if c.dataTo == s {
 		c.dataTo = nil
 	}
-	if len(c.streams) == 0 {
+	if c.idle() {
 		c.idleSince = time.Now()
 	}
 	if !s.parked {
@@ -283,6 +283,9 @@ func (c *conn) drop(s *stream, err error) {
 		}
 		c.orphans++ // until the handler returns
 		s.fail(err)
+		if c.idle() {
+			c.arm() // the loop waits without a deadline
+		}
 		return
 	}
 	c.parked--

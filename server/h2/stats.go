@@ -18,6 +18,9 @@ type Stats struct {
 	// Stalled counts responses from memory cut because the client's windows
 	// stayed shut for limits.stall_timeout or opened slower than limits.min_rate.
 	Stalled atomic.Uint64
+	// TooSlow counts connections cut because the client took less than
+	// limits.min_rate of what was written.
+	TooSlow atomic.Uint64
 	// Idle counts connections closed by limits.idle_timeout.
 	Idle atomic.Uint64
 	// HeaderTimeouts counts connections ended by limits.header_timeout.

@@ -164,7 +164,7 @@ func (s *stream) sendable() error {
 	case !s.writeBy.IsZero() && !time.Now().Before(s.writeBy):
 		return s.give(os.ErrDeadlineExceeded)
 	case !s.c.waitRoom():
-		return s.give(errLost)
+		return s.give(s.c.why)
 	}
 	return s.err
 }

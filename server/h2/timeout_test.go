@@ -40,8 +40,8 @@ func TestClientsThatTakeNothingAreCut(t *testing.T) {
 	w = e.dial(t, http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 30})
 	w.send(func() error { return w.framer.WriteWindowUpdate(0, 1<<30) })
 	w.get(1, "/")
-	if err := <-failed; err == nil {
-		t.Error("nothing failed")
+	if err := <-failed; !errors.Is(err, os.ErrDeadlineExceeded) || e.stats.TooSlow.Load() != 1 {
+		t.Error(err, e.stats.TooSlow.Load())
 	}
 	if _, err := io.Copy(io.Discard, w.nc); err != nil && !errors.Is(err, io.EOF) {
 		var reset *net.OpError
@@ -49,7 +49,7 @@ func TestClientsThatTakeNothingAreCut(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	eventually(t, "2 aborted", func() bool { return e.gate.Stats().Aborted.Load() == 2 })
+	eventually(t, "2 aborted", func() bool { return e.gate.Stats().Aborted.Load() == 2 && e.gate.Stats().Stalled.Load() == 2 })
 }
 
 // TestSmallResponsesNobodyTakesAreCut: those of handlers and of the gate.
@@ -159,6 +159,15 @@ func TestIdleConnectionsEnd(t *testing.T) {
 	<-done
 }
 
+// TestSilentConnectionsEnd: idle time begins with the end of a response, even
+// when nothing more is read.
+func TestSilentConnectionsEnd(t *testing.T) {
+	e := start(t, setup{limits: gate.Limits{IdleTimeout: 100 * time.Millisecond}})
+	w := e.dial(t)
+	w.get(1, "/")
+	until(w, func(f *http2.GoAwayFrame) bool { return f.ErrCode == http2.ErrCodeNo && f.LastStreamID == 1 })
+}
+
 // TestBusyConnectionsAreNotIdle: a handler that takes long keeps its connection.
 func TestBusyConnectionsAreNotIdle(t *testing.T) {
 	e := start(t, setup{limits: gate.Limits{IdleTimeout: 50 * time.Millisecond}, handler: func(w http.ResponseWriter, r *http.Request) {
@@ -203,13 +212,18 @@ func TestConnectionRequests(t *testing.T) {
 	for id := uint32(1); id <= 9; id += 2 {
 		w.get(id, "/")
 	}
-	until(w, func(f *http2.GoAwayFrame) bool { return f.LastStreamID == streamIDMax && f.ErrCode == http2.ErrCodeNo })
-	answered := 0
-	for answered < 5 {
-		if until(w, func(f http2.Frame) bool { d, ok := f.(*http2.DataFrame); return ok && d.StreamEnded() }) != nil {
-			answered++
+	told, answered := false, 0
+	until(w, func(f http2.Frame) bool {
+		switch f := f.(type) {
+		case *http2.GoAwayFrame:
+			told = f.LastStreamID == streamIDMax && f.ErrCode == http2.ErrCodeNo
+		case *http2.DataFrame:
+			if f.StreamEnded() {
+				answered++
+			}
 		}
-	}
+		return told && answered == 5
+	})
 	w.send(func() error { return w.framer.WritePing(true, [8]byte([]byte(drainPing))) })
 	away := until(w, func(f *http2.GoAwayFrame) bool { return true })
 	if away.LastStreamID != 9 || e.stats.Exhausted.Load() != 1 {
