@@ -21,15 +21,16 @@ func reading(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintf(w, "%s %s host=%s body=%q length=%d cookie=%q trailer=%v te=%q", r.Method, r.RequestURI, r.Host, body, r.ContentLength, r.Header["Cookie"], r.Trailer, r.Header["Te"])
 }
 
-func TestAllowedRequests(t *testing.T) {
-	e := start(t, setup{handler: reading})
-	c := newTalk(t, e.dial())
+// allowed is a request that is answered.
+type allowed struct {
+	section, name string
+	request       [][]byte
+	status, want  string
+}
+
+func allowedRequests() []allowed {
 	grease := frame(0x1f*5+0x21, []byte("grease"))
-	for _, tt := range []struct {
-		section, name string
-		request       [][]byte
-		status, want  string
-	}{
+	return []allowed{
 		{"4.1", "a plain request", [][]byte{good}, "200", "GET /h/ host=edge.test body=\"\" length=0"},
 		{"4.1", "a body without content-length", [][]byte{post, dataFrame("ab"), dataFrame("cd")}, "200", `body="abcd" length=-1`},
 		{"4.1", "an empty body", [][]byte{post}, "200", `body="" length=0`},
@@ -58,7 +59,13 @@ func TestAllowedRequests(t *testing.T) {
 		{"RFC 9204 4.5.4", "a literal that is never indexed", [][]byte{frame(frameHeaders, append(append([]byte{}, good[2:]...), 0x75, 3, 'a', '=', '1'))}, "200", `cookie=["a=1"]`},
 		{"RFC 9204 4.1.1", "an integer with padding", [][]byte{frame(frameHeaders, append(append([]byte{}, good[2:]...), 0x27, 0x80, 0x80, 0x00, 'l', 'e', 'n', 'g', 't', 'h', 'y', 1, 'x'))}, "200", "GET"},
 		{"RFC 9218 5", "a priority that cannot be read", with("priority", "u=9, \"", "priority", "i=?7"), "200", "GET"},
-	} {
+	}
+}
+
+func TestAllowedRequests(t *testing.T) {
+	e := start(t, setup{handler: reading})
+	c := newTalk(t, e.dial())
+	for _, tt := range allowedRequests() {
 		t.Run(tt.section+" "+tt.name, func(t *testing.T) {
 			c.t = t
 			resp := c.ask(tt.request...).response()
@@ -69,13 +76,14 @@ func TestAllowedRequests(t *testing.T) {
 	}
 }
 
-// TestAllowedElsewhere does odd things beside requests, and then makes one.
-func TestAllowedElsewhere(t *testing.T) {
-	e := start(t, setup{})
-	for _, tt := range []struct {
-		section, name string
-		do            func(c *talk)
-	}{
+// odd is something beside requests that leaves the connection as it is.
+type odd struct {
+	section, name string
+	do            func(c *talk)
+}
+
+func allowedElsewhere() []odd {
+	return []odd{
 		{"5.2", "GOAWAY that goes down", control(frame(frameGoaway, varints(8)), frame(frameGoaway, varints(8)), frame(frameGoaway, varints(4)))},
 		{"6.2", "no streams of the client's at all", func(*talk) {}},
 		{"6.2", "a stream closed before its type", func(c *talk) {
@@ -108,7 +116,13 @@ func TestAllowedElsewhere(t *testing.T) {
 		{"RFC 9218 7.2", "PRIORITY_UPDATE before and after the request", func(c *talk) {
 			control(frame(framePriorityRequest, append(varints(0), "u=1, i"...)), frame(framePriorityRequest, append(varints(8), "u=0"...)), frame(framePriorityRequest, append(varints(0), "\x00no list"...)))(c)
 		}},
-	} {
+	}
+}
+
+// TestAllowedElsewhere does odd things beside requests, and then makes some.
+func TestAllowedElsewhere(t *testing.T) {
+	e := start(t, setup{})
+	for _, tt := range allowedElsewhere() {
 		t.Run(tt.section+" "+tt.name, func(t *testing.T) {
 			c := newTalk(t, e.dial())
 			tt.do(c)
@@ -130,6 +144,9 @@ func TestSettings(t *testing.T) {
 	}
 	unknown := 0
 	for id := range got {
+		if id == 0 || id >= 2 && id <= 5 {
+			t.Errorf("setting %#x is HTTP/2's", id)
+		}
 		if id >= 0x21 && (id-0x21)%0x1f == 0 {
 			unknown++
 		}
@@ -157,6 +174,11 @@ func TestAnswers(t *testing.T) {
 	}
 	if resp.status() != "200" || resp.body != "body" || resp.trailer["sum"] != "1" {
 		t.Errorf("%+v", resp)
+	}
+	for name := range resp.header {
+		if name != strings.ToLower(name) {
+			t.Errorf("%s is not in lower case", name)
+		}
 	}
 	for _, name := range []string{"connection", "transfer-encoding"} {
 		if value, ok := resp.header[name]; ok {
