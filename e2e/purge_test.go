@@ -250,6 +250,21 @@ hosts: [{names: ["*"], origin: site}]
 	if n.purge(t, body) || metric(t, n, "edge_purge_not_durable_total") != 2 {
 		t.Error("not counted")
 	}
+	// Nor does a full disk keep the node from starting.
+	n.kill()
+	if err := os.Remove(filepath.Join(n.data, "admin.addr")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(small, "more"), make([]byte, 1<<20), 0o600); err == nil {
+		t.Fatal("the disk is not full")
+	}
+	n.start(t)
+	if !strings.Contains(n.output.String(), "give them --admin") {
+		t.Error("the node found room: the test shows nothing")
+	}
+	if number, hit := n.fetch(t, "/0"); acknowledged > 0 && (number == before[0] || hit) {
+		t.Errorf("fetch %d is served (hit %v) on a full disk, and was purged", number, hit)
+	}
 	if err := os.Remove(ballast); err != nil {
 		t.Fatal(err)
 	}

@@ -132,9 +132,9 @@ func (n *node) serve(ctx context.Context, cfg *config.Config, file string, hangu
 
 	err = n.open(cfg)
 	if err == nil {
-		err = data.publish(n.admin.Addr())
-	}
-	if err == nil {
+		if err := data.publish(n.admin.Addr()); err != nil { // a full disk: no reason not to serve
+			n.log.Warn("commands do not find this node by its data directory: give them --admin", "err", err)
+		}
 		group.Go(func() error { return n.store.Run(background) })
 		group.Go(func() error { return n.cache.Run(background) })
 		group.Go(func() error { return n.purges.Run(background) })
