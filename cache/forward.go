@@ -11,6 +11,7 @@ import (
 	"net/textproto"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 
 	"golang.org/x/net/http/httpguts"
@@ -81,6 +82,9 @@ func (c *Cache) outgoing(ctx context.Context, r *Request, asIs bool) *http.Reque
 			}
 		}
 	}
+	if left, ok := forwardsLeft(r); ok {
+		h.Set("Max-Forwards", left)
+	}
 	authority := r.Host // as in the key: another spelling must not get another answer stored
 	if asIs {
 		authority = r.Authority
@@ -98,6 +102,16 @@ func (c *Cache) outgoing(ctx context.Context, r *Request, asIs bool) *http.Reque
 		URL: &url.URL{Scheme: r.Scheme, Host: authority, Opaque: path, RawQuery: query},
 	}
 	return out.WithContext(ctx)
+}
+
+// forwardsLeft returns the Max-Forwards to send on with OPTIONS (RFC 9110 7.6.2).
+func forwardsLeft(r *Request) (string, bool) {
+	value, _ := r.Field("max-forwards")
+	n, err := strconv.ParseUint(value, 10, 31)
+	if r.Method != http.MethodOptions || err != nil || n == 0 {
+		return "", false
+	}
+	return strconv.FormatUint(n-1, 10), true
 }
 
 // connectionNames returns the field names that Connection lists and may: those that

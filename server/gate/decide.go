@@ -10,6 +10,7 @@ import (
 
 	"edgecdn/access"
 	"edgecdn/cache"
+	"edgecdn/internal/authority"
 	"edgecdn/route"
 )
 
@@ -77,22 +78,22 @@ func (x *Exchange) early() bool {
 func (x *Exchange) understand() problem {
 	req := &x.Request
 	req.Host = req.Authority
-	authority, target, p := parseTarget(req.Method, req.Target, req.Scheme)
+	named, target, p := parseTarget(req.Method, req.Target, req.Scheme)
 	if p != "" {
 		return p
 	}
-	if authority != "" {
+	if named != "" {
 		if req.Proto != cache.HTTP1 {
 			return problemTarget // RFC 9113 8.3.1, RFC 9114 4.3.1
 		}
-		req.Authority = authority // RFC 9112 3.2.2
+		req.Authority = named // RFC 9112 3.2.2
 	}
-	host, ok := parseAuthority(req.Authority, req.Scheme)
+	host, ok := authority.Parse(req.Authority, req.Scheme)
 	if !ok {
 		return problemHost
 	}
 	if x.OtherHost != "" {
-		if other, ok := parseAuthority(x.OtherHost, req.Scheme); !ok || other != host {
+		if other, ok := authority.Parse(x.OtherHost, req.Scheme); !ok || other != host {
 			return problemHostTwice
 		}
 	}
@@ -130,7 +131,19 @@ func (x *Exchange) admit() (v access.Verdict, decided bool) {
 		x.deny(v)
 		return v, true
 	}
+	if req.Method == http.MethodOptions && x.lastHop() {
+		x.Reply.Fields = append(x.Reply.Fields, cache.Field{Name: "allow", Value: matched.AllowField()})
+		x.Refuse(http.StatusOK, "answered by the edge, as Max-Forwards asks")
+		return v, true
+	}
 	return v, false
+}
+
+// lastHop says whether the request may not be forwarded (RFC 9110 7.6.2).
+func (x *Exchange) lastHop() bool {
+	value, ok := x.Request.Field("max-forwards")
+	n, err := strconv.ParseUint(value, 10, 64)
+	return ok && err == nil && n == 0
 }
 
 func (x *Exchange) redirect(location string, status int) {

@@ -11,7 +11,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -404,13 +403,13 @@ func (w *response) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 // switchProtocols writes the header of a 101 that the handler has asked for by
 // WriteHeader.
 func (w *response) switchProtocols(rw *bufio.ReadWriter) error {
-	b := append(make([]byte, 0, 512), "HTTP/1.1 101 Switching Protocols\r\n"...)
-	for _, name := range slices.Sorted(maps.Keys(w.header)) {
-		for _, value := range w.header[name] {
-			b = append(append(append(append(b, name...), ": "...), value...), "\r\n"...)
-		}
+	if _, err := rw.WriteString("HTTP/1.1 101 Switching Protocols\r\n"); err != nil {
+		return err
 	}
-	if _, err := rw.Write(append(b, "\r\n"...)); err != nil {
+	if err := w.header.Write(rw); err != nil { // no value can end its line
+		return err
+	}
+	if _, err := rw.WriteString("\r\n"); err != nil {
 		return err
 	}
 	return rw.Flush()

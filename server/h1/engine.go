@@ -15,6 +15,7 @@ import (
 	"crypto/tls"
 	"net"
 	"net/netip"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -82,9 +83,16 @@ func (e *Engine) ServeConn(c net.Conn, state *tls.ConnectionState) {
 		return
 	}
 	defer e.leave(k)
+	defer func() {
+		if p := recover(); p != nil { // a mistake of ours must not end the node
+			e.door.Stats().Panics.Add(1)
+			e.door.Log().Error("connection panicked", "panic", p, "client", k.client, "stack", string(debug.Stack()))
+			k.broken = true
+		}
+		k.close()
+	}()
 	for k.next() {
 	}
-	k.close()
 }
 
 func (e *Engine) enter(c *conn) bool {

@@ -57,6 +57,8 @@ var strictCases = []strictCase{
 	{row: "authority form, but not of CONNECT", inputs: []string{"GET a.test:80 HTTP/1.1|%H|"}},
 	{row: "CONNECT", inputs: []string{"CONNECT a.test:443 HTTP/1.1|%H|", "CONNECT /a HTTP/1.1|%H|"}},
 	{row: "TRACE", inputs: []string{"TRACE / HTTP/1.1|%H|", "TRACE / HTTP/1.1|Max-Forwards: 0|%H|"}},
+	{row: "OPTIONS with Max-Forwards: 0", inputs: []string{"OPTIONS / HTTP/1.1|Max-Forwards: 0|%H|", "OPTIONS * HTTP/1.1|Max-Forwards: 00|%H|"}},
+	{row: "OPTIONS with more in Max-Forwards", inputs: []string{"OPTIONS / HTTP/1.1|Max-Forwards: 3|%H|", "OPTIONS / HTTP/1.1|Max-Forwards: 3|%H|"}, sees: "OPTIONS / a.test max-forwards=3"},
 	{row: "request line too long", inputs: []string{"GET /" + strings.Repeat(long, 40) + " HTTP/1.1|%H|", strings.Repeat(long, 40)}},
 	{row: "header too long", inputs: []string{"GET / HTTP/1.1|a: " + strings.Repeat(long, 40) + "|%H|", "GET / HTTP/1.1|" + strings.Repeat("a: "+long+"|", 40) + "%H|"}},
 	{row: "field name of 128 kB", inputs: []string{"GET / HTTP/1.1|" + strings.Repeat(long, 2048) + ": b|%H|"}},
@@ -156,8 +158,10 @@ func verdicts(t *testing.T) map[string]verdict {
 	if err != nil {
 		t.Fatal(err)
 	}
+	_, section, _ := strings.Cut(string(text), "\n## HTTP/1.1\n")
+	section, _, _ = strings.Cut(section, "\n## ")
 	all := map[string]verdict{}
-	for _, m := range tableRow.FindAllStringSubmatch(string(text), -1) {
+	for _, m := range tableRow.FindAllStringSubmatch(section, -1) {
 		v := verdict{passed: strings.HasPrefix(m[2], "passed"), broken: strings.HasPrefix(m[2], "broken off"), open: strings.Contains(m[2], "stays open")}
 		if status, err := strconv.Atoi(strings.TrimRight(strings.Fields(m[2])[0], ",:")); err == nil {
 			v.status = status
@@ -233,6 +237,15 @@ func TestStrict(t *testing.T) {
 	for row := range rows {
 		if !seen[row] {
 			t.Errorf("row %q of docs/http.md is not tested", row)
+		}
+	}
+	for name, counted := range map[string]uint64{
+		"LinesTooLong": e.stats.LinesTooLong.Load(), "BodiesMalformed": e.stats.BodiesMalformed.Load(), "TrailersDropped": e.stats.TrailersDropped.Load(),
+		"ExpectationsFailed": e.stats.ExpectationsFailed.Load(), "TLSInClear": e.stats.TLSInClear.Load(),
+		"Malformed": e.gate.Stats().Malformed.Load(), "HeadersRefused": e.gate.Stats().HeadersRefused.Load(),
+	} {
+		if counted == 0 {
+			t.Errorf("%s is 0", name)
 		}
 	}
 }
