@@ -136,8 +136,10 @@ type PurgeEntry struct {
 
 // PurgeCounts says how many stored responses a purge met.
 type PurgeCounts struct {
-	// Memory counts exactly what is in memory.
-	Memory int64 `json:"memory"`
+	// Memory counts what is in memory: exact once MemoryCounted, before that what
+	// has been found so far.
+	Memory        int64 `json:"memory"`
+	MemoryCounted bool  `json:"memory_counted"`
 	// Disk is an estimate until Counted, and exact from then on.
 	Disk int64 `json:"disk"`
 	// Counted is set when the sweep has passed.

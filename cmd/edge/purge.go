@@ -301,7 +301,10 @@ func (o *receipts) add(raw json.RawMessage, targets int) error {
 		o.table = tabwriter.NewWriter(o.stdout, 0, 0, 2, ' ', 0)
 		fmt.Fprintln(o.table, "PURGE\tKIND\tMODE\tTARGETS\tSTATE\tMEMORY\tDISK\tNODES")
 	}
-	state, disk := r.State, "about "+strconv.FormatInt(r.Counts.Disk, 10)
+	state, memory, disk := r.State, "counting", "counting"
+	if r.Counts.MemoryCounted {
+		memory, disk = strconv.FormatInt(r.Counts.Memory, 10), "about "+strconv.FormatInt(r.Counts.Disk, 10)
+	}
 	if r.DryRun {
 		state = "dry run"
 	}
@@ -314,7 +317,7 @@ func (o *receipts) add(raw json.RawMessage, targets int) error {
 			applied++
 		}
 	}
-	_, err := fmt.Fprintf(o.table, "%s\t%s\t%s\t%d\t%s\t%d\t%s\t%d of %d\n", cmp.Or(r.ID, "-"), r.Kind, r.Mode, r.TargetsTotal, state, r.Counts.Memory, disk, applied, len(r.Nodes))
+	_, err := fmt.Fprintf(o.table, "%s\t%s\t%s\t%d\t%s\t%s\t%s\t%d of %d\n", cmp.Or(r.ID, "-"), r.Kind, r.Mode, r.TargetsTotal, state, memory, disk, applied, len(r.Nodes))
 	return err
 }
 

@@ -36,7 +36,7 @@ func (f *purgesFake) Purge(_ context.Context, p admin.PurgeRequest) (admin.Recei
 }
 
 func (f *purgesFake) DryRun(_ context.Context, p admin.PurgeRequest) (admin.Receipt, error) {
-	return admin.Receipt{Actor: p.Actor, Kind: p.Kind, Mode: "hard", TargetsTotal: len(p.Targets), State: admin.PurgePending, DryRun: true, Counts: admin.PurgeCounts{Disk: 7}, Nodes: []admin.PurgeNode{}}, nil
+	return admin.Receipt{Actor: p.Actor, Kind: p.Kind, Mode: "hard", TargetsTotal: len(p.Targets), State: admin.PurgePending, DryRun: true, Counts: admin.PurgeCounts{MemoryCounted: true, Disk: 7}, Nodes: []admin.PurgeNode{}}, nil
 }
 
 func (f *purgesFake) Receipt(id string) (admin.Receipt, bool) {
@@ -44,7 +44,7 @@ func (f *purgesFake) Receipt(id string) (admin.Receipt, bool) {
 		if fmt.Sprint("p", i+1) == id {
 			mode := map[bool]string{true: "soft", false: "hard"}[p.Soft]
 			return admin.Receipt{ID: id, Actor: p.Actor, Kind: p.Kind, Mode: mode, TargetsTotal: len(p.Targets), State: admin.PurgeSwept,
-				Counts: admin.PurgeCounts{Memory: 1, Disk: 2, Counted: true}, Nodes: []admin.PurgeNode{{Node: "edge", State: admin.PurgeSwept}}}, true
+				Counts: admin.PurgeCounts{Memory: 1, MemoryCounted: true, Disk: 2, Counted: true}, Nodes: []admin.PurgeNode{{Node: "edge", State: admin.PurgeSwept}}}, true
 		}
 	}
 	return admin.Receipt{}, false

@@ -181,7 +181,7 @@ func purgeMode(soft bool) string {
 }
 
 func purgeCounts(n cache.PurgeCount) admin.PurgeCounts {
-	return admin.PurgeCounts{Memory: n.Memory, Disk: n.Disk, Counted: n.Counted}
+	return admin.PurgeCounts{Memory: n.Memory, MemoryCounted: n.MemoryCounted || n.Counted, Disk: n.Disk, Counted: n.Counted}
 }
 
 // purgeError gives errors the words of the operators' side.
