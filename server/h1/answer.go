@@ -46,7 +46,7 @@ func (c *conn) sendHit(x *gate.Exchange) {
 		c.hand(x, nil)
 	}
 	hit.Release()
-	x.End()
+	c.end(x)
 }
 
 // hand sends an answer's body after what is held, or holds it back: for what is
@@ -77,7 +77,7 @@ func (c *conn) sendReply(x *gate.Exchange) {
 	c.out = append(c.out, reply.Body...)
 	x.Written = int64(len(reply.Body))
 	c.hand(x, nil)
-	x.End()
+	c.end(x)
 }
 
 // endHeader appends the fields that are the connection's and the listener's, and

@@ -61,6 +61,7 @@ type conn struct {
 	guard   guard
 
 	request  wire.Request
+	exchange *gate.Exchange // under way, nil for none
 	requests int
 	closing  bool // after what is under way
 	broken   bool // what is written does not arrive, or must not
@@ -81,6 +82,12 @@ func newConn(e *Engine, nc net.Conn, state *tls.ConnectionState) *conn {
 		c.raw, c.fill, c.empty = c.socket, c.readRaw, c.writeRaw
 	}
 	return c
+}
+
+// end ends the exchange.
+func (c *conn) end(x *gate.Exchange) {
+	c.exchange = nil
+	x.End()
 }
 
 // drain asks an idle connection to close. It runs on another goroutine.

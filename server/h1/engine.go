@@ -88,6 +88,10 @@ func (e *Engine) ServeConn(c net.Conn, state *tls.ConnectionState) {
 			e.door.Stats().Panics.Add(1)
 			e.door.Log().Error("connection panicked", "panic", p, "client", k.client, "stack", string(debug.Stack()))
 			k.broken = true
+			if x := k.exchange; x != nil {
+				x.Aborted = true
+				k.end(x)
+			}
 		}
 		k.close()
 	}()

@@ -30,6 +30,7 @@ func (c *conn) next() bool {
 		return false
 	}
 	x := c.engine.door.Begin(cache.HTTP1)
+	c.exchange = x
 	x.Request.Client, x.TLS, x.HeaderBytes = c.client, c.tls, len(head)
 	if fault != (refusal{}) {
 		c.refuse(x, fault)
@@ -240,7 +241,7 @@ func (c *conn) reply(x *gate.Exchange, length int64) bool {
 func (c *conn) handle(x *gate.Exchange, length int64) bool {
 	if c.flush() != nil { // answers before this one must not wait for it
 		x.Aborted = true
-		x.End()
+		c.end(x)
 		return false
 	}
 	if c.r == c.w {
@@ -251,7 +252,7 @@ func (c *conn) handle(x *gate.Exchange, length int64) bool {
 	s := newStream(c, x, length, cancel)
 	x.Serve(ctx, s)
 	open := s.finish()
-	x.End()
+	c.end(x)
 	if c.taken {
 		c.engine.stats.Hijacked.Add(-1)
 	}

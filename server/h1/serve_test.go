@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"edgecdn/cache"
 )
 
 func echo(w http.ResponseWriter, r *http.Request) {
@@ -65,6 +67,28 @@ func TestPipelining(t *testing.T) {
 			t.Error("nothing was counted as pipelined")
 		}
 	})
+}
+
+// TestPanicsEndTheirConnectionAlone: a mistake on the way to an answer is logged,
+// and others are served.
+func TestPanicsEndTheirConnectionAlone(t *testing.T) {
+	e := start(t, setup{handler: echo, lookup: func(r *cache.Request) (cache.Hit, bool) {
+		if r.Target == "/panic" {
+			panic("mistaken")
+		}
+		return cache.Hit{}, false
+	}})
+	c, other := e.dial(), e.dial()
+	c.get("/")
+	c.send("GET /panic HTTP/1.1\r\nHost: a.test\r\n\r\n")
+	c.ended()
+	if a := other.get("/"); a.StatusCode != 200 {
+		t.Error(a.Status)
+	}
+	if !strings.Contains(e.log.String(), "mistaken") || e.gate.Stats().Panics.Load() != 1 {
+		t.Error("the panic is not told")
+	}
+	eventually(t, "nothing under way", func() bool { return e.gate.Inflight() == 0 })
 }
 
 func TestLargeBodies(t *testing.T) {

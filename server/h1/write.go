@@ -174,7 +174,7 @@ func (c *conn) close() {
 			_ = c.tcp.SetLinger(0) // closed already is as good
 			_ = c.tcp.Close()
 		}
-	case c.lingers && !c.gone && c.state.Load() != leaving:
+	case (c.lingers || c.r < c.w) && !c.gone && c.state.Load() != leaving:
 		c.linger()
 	}
 	_ = c.nc.Close() // nothing is lost by a failure
