@@ -17,7 +17,7 @@ import (
 	"github.com/quic-go/quic-go/http3"
 )
 
-// protocols that a node speaks to clients.
+// protocols that a node speaks to clients; h1 is in the clear, h1s over TLS.
 var protocols = []string{"h1", "h2", "h3"}
 
 // client speaks one protocol to a node and nothing else. Each has connections
@@ -50,7 +50,7 @@ func newTransport(t *testing.T, n *node, protocol string) http.RoundTripper {
 		return transport
 	}
 	var speaks http.Protocols
-	speaks.SetHTTP1(protocol == "h1")
+	speaks.SetHTTP1(protocol == "h1" || protocol == "h1s")
 	speaks.SetHTTP2(protocol == "h2")
 	transport := &http.Transport{TLSClientConfig: trust(t, n), Protocols: &speaks, DisableCompression: true, MaxIdleConnsPerHost: 1000}
 	t.Cleanup(transport.CloseIdleConnections)
