@@ -74,7 +74,8 @@ func (c *Cache) settled(order uint64) uint64 {
 func (c *Cache) purged(f *fill) bool {
 	meta := f.named
 	meta.Groups = c.labels(f.request, f.resp.fields)
-	if c.purges.match(&meta, f.order) == (match{}) {
+	// f may have ended since, and with it what kept the purge in the table.
+	if c.purges.match(&meta, f.order) == (match{}) && f.order >= c.purges.swept.Load() {
 		return false
 	}
 	c.mu.Lock()
