@@ -69,8 +69,6 @@ type Exchange struct {
 	own      bool // the request's strings are its own
 	entry    record
 	line     []byte
-	fields   []cache.Field // scratch
-	text     []byte        // scratch
 }
 
 // Reply is a short answer of the edge's own: an error, a redirect.
