@@ -40,21 +40,6 @@ type Config struct {
 	Data string `yaml:"-"`
 }
 
-// TLS says which certificates to show.
-type TLS struct {
-	// Certificates by name in them. None: a development certificate is made
-	// under the data directory, good for loopback only.
-	Certificates []Certificate `yaml:"certificates"`
-}
-
-// Certificate is a chain and its key, both in PEM files.
-type Certificate struct {
-	// Cert is the file of the chain, the leaf first.
-	Cert string `yaml:"cert"`
-	// Key is the file of the leaf's private key.
-	Key string `yaml:"key"`
-}
-
 // AccessLog and Limits are the gate's.
 type (
 	AccessLog = gate.AccessLog
@@ -93,14 +78,7 @@ func (c *Config) Validate(report func(path, problem string)) {
 			seen[address] = path
 		}
 	}
-	for i, certificate := range c.TLS.Certificates {
-		if certificate.Cert == "" {
-			report(fmt.Sprintf("tls.certificates[%d].cert", i), "is missing: name the PEM file of the chain")
-		}
-		if certificate.Key == "" {
-			report(fmt.Sprintf("tls.certificates[%d].key", i), "is missing: name the PEM file of the private key")
-		}
-	}
+	c.TLS.validate(func(path, problem string) { report("tls."+path, problem) })
 	switch c.AccessLog.Format {
 	case "", "json", "combined", "off":
 	default:

@@ -4,7 +4,6 @@ package server
 // either has every door that it was told to have, or says which it cannot get.
 
 import (
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -71,13 +70,13 @@ func (s *Server) open(opened *closers) error {
 		if udp != nil {
 			d.AltSvc = fmt.Sprintf(`h3=":%d"; ma=86400`, tcp.Addr().(*net.TCPAddr).Port)
 		}
-		s.doors, s.engines = append(s.doors, d), append(s.engines, s.newTCPEngine(d, key, tcp, s.tlsConfig(tls.VersionTLS12, "h2", "http/1.1")))
+		s.doors, s.engines = append(s.doors, d), append(s.engines, s.newTCPEngine(d, key, tcp, s.tlsConfig(false)))
 		if udp == nil {
 			continue
 		}
 		*opened = append(*opened, udp)
 		beside := &gate.Door{Gate: s.gate, Scheme: "https", Listener: d.Listener}
-		engine, err := s.newQUICEngine(beside, key, udp, s.tlsConfig(tls.VersionTLS13, "h3"))
+		engine, err := s.newQUICEngine(beside, key, udp, s.tlsConfig(true))
 		if err != nil {
 			return err
 		}
@@ -85,17 +84,6 @@ func (s *Server) open(opened *closers) error {
 		s.engines = append(s.engines, engine)
 	}
 	return nil
-}
-
-// tlsConfig asks for the certificates that hold at each handshake.
-func (s *Server) tlsConfig(least uint16, protocols ...string) *tls.Config {
-	return &tls.Config{
-		MinVersion: least,
-		NextProtos: protocols,
-		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-			return s.live.Load().certificates.choose(hello)
-		},
-	}
 }
 
 func listenTCP(key, address string) (*net.TCPListener, error) {

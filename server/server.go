@@ -43,6 +43,7 @@ type Stats struct {
 	H1   *h1.Stats
 	H2   *h2.Stats
 	H3   *h3.Stats
+	TLS  *TLSStats
 }
 
 // engine speaks the protocols of one socket.
@@ -65,6 +66,10 @@ type Server struct {
 	live     atomic.Pointer[live]
 	draining atomic.Bool
 
+	changing      sync.Mutex // held by whoever replaces live; guards what follows
+	tickets       [][32]byte // keys of session tickets, the first seals
+	ticketsShared bool       // they come from outside
+
 	mu      sync.Mutex // guards what follows
 	doors   []*gate.Door
 	engines []engine
@@ -73,23 +78,24 @@ type Server struct {
 // live is what Apply can change, limits apart, which gate has. Immutable.
 type live struct {
 	config       Config
-	certificates *certificates
+	certificates *certificates // nil where there is no https
+	ways         handshakes
 }
 
 // New checks the configuration and loads certificates. It opens no socket and
 // starts nothing.
 func New(config Config, seam Seam, log *slog.Logger) (*Server, error) {
-	s := &Server{config: config.WithDefaults(), announce: seam.Draining, log: log}
+	s := &Server{config: config.WithDefaults(), announce: seam.Draining, log: log, tickets: [][32]byte{newTicketKey()}}
 	next, err := s.prepare(config)
 	if err != nil {
 		return nil, err
 	}
-	s.live.Store(next)
+	s.install(next)
 	s.gate, err = gate.New(seam.Seam, config.Limits, s.config.AccessLog, log)
 	if err != nil {
 		return nil, err
 	}
-	s.stats = Stats{Gate: s.gate.Stats(), H1: new(h1.Stats), H2: new(h2.Stats), H3: new(h3.Stats)}
+	s.stats = Stats{Gate: s.gate.Stats(), H1: new(h1.Stats), H2: new(h2.Stats), H3: new(h3.Stats), TLS: new(TLSStats)}
 	return s, nil
 }
 
@@ -102,7 +108,7 @@ func (s *Server) prepare(config Config) (*live, error) {
 	}
 	config = config.WithDefaults()
 	config.Data = s.config.Data
-	next := &live{config: config}
+	next := &live{config: config, ways: s.newHandshakes()}
 	if len(config.HTTPS) > 0 {
 		var err error
 		if next.certificates, err = loadCertificates(config, s.log); err != nil {
@@ -127,9 +133,17 @@ func (s *Server) Apply(config Config) error {
 	if err != nil {
 		return err
 	}
-	s.live.Store(next)
+	s.changing.Lock()
+	s.install(next)
+	s.changing.Unlock()
 	s.gate.SetLimits(next.config.Limits)
 	return nil
+}
+
+// install puts next in force, with the keys of tickets that hold now.
+func (s *Server) install(next *live) {
+	next.ways.setTicketKeys(s.tickets)
+	s.live.Store(next)
 }
 
 func (s *Server) checked(config Config) (*live, error) {
@@ -186,7 +200,7 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	helpers, stop := context.WithCancel(context.Background())
 	helping.Go(func() { s.gate.Run(helpers) })
-	helping.Go(func() { s.keepCertificates(helpers) })
+	helping.Go(func() { s.keepTLS(helpers) })
 
 	var err error
 	select {

@@ -33,6 +33,7 @@ type tcpEngine struct {
 	key      string // of the configuration, for errors
 	listener *net.TCPListener
 	tls      *tls.Config // nil: in the clear
+	tlsStats *TLSStats
 	h1       *h1.Engine
 	h2       *h2.Engine
 
@@ -44,7 +45,7 @@ type tcpEngine struct {
 }
 
 func (s *Server) newTCPEngine(d *gate.Door, key string, ln *net.TCPListener, tlsConfig *tls.Config) *tcpEngine {
-	return &tcpEngine{door: d, key: key, listener: ln, tls: tlsConfig,
+	return &tcpEngine{door: d, key: key, listener: ln, tls: tlsConfig, tlsStats: s.stats.TLS,
 		h1: h1.New(d, s.stats.H1), h2: h2.New(d, s.stats.H2),
 		closing: make(chan struct{}), shaking: map[*conn]struct{}{}}
 }
@@ -92,6 +93,9 @@ func (e *tcpEngine) run(tcp *net.TCPConn) {
 		return
 	}
 	state := secure.ConnectionState()
+	if state.DidResume {
+		e.tlsStats.Resumed.Add(1)
+	}
 	if state.NegotiatedProtocol == "h2" {
 		c.count(cache.HTTP2)
 		e.h2.ServeConn(secure, &state)

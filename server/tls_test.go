@@ -23,6 +23,16 @@ import (
 // writeCertificate makes a self-signed pair in dir and returns its files.
 func writeCertificate(t *testing.T, name string, useRSA bool, names ...string) Certificate {
 	t.Helper()
+	return writePair(t, name, useRSA, time.Now().Add(time.Hour), names)
+}
+
+func writeCertificateUntil(t *testing.T, name string, until time.Time, names ...string) Certificate {
+	t.Helper()
+	return writePair(t, name, false, until, names)
+}
+
+func writePair(t *testing.T, name string, useRSA bool, until time.Time, names []string) Certificate {
+	t.Helper()
 	var key any
 	var public any
 	if useRSA {
@@ -39,8 +49,15 @@ func writeCertificate(t *testing.T, name string, useRSA bool, names ...string) C
 		key, public = k, &k.PublicKey
 	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name}, DNSNames: names,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: until,
+	}
+	for _, name := range names {
+		if address := net.ParseIP(name); address != nil {
+			template.IPAddresses = append(template.IPAddresses, address)
+		} else {
+			template.DNSNames = append(template.DNSNames, name)
+		}
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, public, key)
 	if err != nil {

@@ -37,6 +37,8 @@ func (n *node) samples(to func(admin.Sample)) {
 	emit.h1(front.H1)
 	emit.h2(front.H2)
 	emit.h3(front.H3)
+	emit.tls(front.TLS)
+	emit.certificates(n.server.Certificates())
 	emit.cache(n.cache.Stats())
 	emit.purges(n.purges.Stats())
 	kept := n.store.Stats()

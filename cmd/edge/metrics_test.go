@@ -28,6 +28,7 @@ import (
 	"edgecdn/config"
 	"edgecdn/origin"
 	"edgecdn/purge"
+	"edgecdn/server"
 	"edgecdn/server/gate"
 	"edgecdn/server/h1"
 	"edgecdn/server/h2"
@@ -232,6 +233,7 @@ func TestEveryCountIsExported(t *testing.T) {
 		{new(h1.Stats), func(e emitter, s any) { e.h1(s.(*h1.Stats)) }},
 		{new(h2.Stats), func(e emitter, s any) { e.h2(s.(*h2.Stats)) }},
 		{new(h3.Stats), func(e emitter, s any) { e.h3(s.(*h3.Stats)) }},
+		{new(server.TLSStats), func(e emitter, s any) { e.tls(s.(*server.TLSStats)) }},
 		{new(cache.Stats), func(e emitter, s any) { e.cache(s.(*cache.Stats)) }},
 		{new(origin.Stats), func(e emitter, s any) { e.origin("o", s.(*origin.Stats)) }},
 		{new(purge.Stats), func(e emitter, s any) { e.purges(s.(*purge.Stats)) }},
