@@ -25,7 +25,13 @@ const (
 var (
 	errCompression = errors.New("h2: invalid header block")
 	errUpdate      = errors.New("h2: table size update that is not at the start of a block, too large, or one too many")
+	errExpands     = errors.New("h2: a header block many times as long as the fields that it may hold")
 )
+
+// expansionMax is how many times the size of an acceptable header the lines of a
+// block may have together. What is over the size is refused, but decoded for the
+// table's sake: a byte of the block may stand for 4 KiB of the table.
+const expansionMax = 16
 
 // entry is one of the dynamic table. Its strings are in the arena, name first,
 // but for names of the static table.
@@ -67,12 +73,15 @@ func (d *decoder) decode(block, text []byte, h *header) ([]byte, error) {
 		d.evict(0)
 		block = rest
 	}
-	for len(block) > 0 {
+	for left := expansionMax * h.bytesMax; len(block) > 0; {
 		var l line
 		var err error
 		before := len(text)
 		if block, text, l, err = d.line(block, text); err != nil {
 			return text, err
+		}
+		if left -= len(l.name) + len(l.value); left < 0 {
+			return text, errExpands
 		}
 		if !h.add(&l) {
 			text = text[:before] // nobody keeps it

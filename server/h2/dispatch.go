@@ -123,7 +123,13 @@ func (c *conn) headerBlock(id uint32, block []byte) {
 	limits := c.door.Limits()
 	c.header.reset(s != nil, int(limits.HeaderBytes), limits.HeaderFields)
 	var err error
-	if c.text, err = c.hpack.decode(block, c.text, &c.header); err != nil {
+	switch c.text, err = c.hpack.decode(block, c.text, &c.header); err {
+	case nil:
+	case errExpands:
+		c.engine.stats.HeaderFloods.Add(1)
+		c.end(codeCalm, err.Error())
+		return
+	default:
 		c.fail(codeCompression, err.Error())
 		return
 	}

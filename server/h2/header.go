@@ -77,7 +77,7 @@ func (h *header) add(l *line) bool {
 	case l.name == "":
 		h.malformed("a field without a name")
 	case l.name[0] == ':':
-		h.addPseudo(l)
+		return h.addPseudo(l)
 	case !l.sound && !(soundName(l.name) && soundValue(l.value)):
 		h.malformed("a field with invalid characters")
 	default:
@@ -87,7 +87,9 @@ func (h *header) add(l *line) bool {
 	return true
 }
 
-func (h *header) addPseudo(l *line) {
+// addPseudo takes a pseudo-header field. An unknown one is not kept: its name is not
+// in the size, and a block may name it thousands of times in a byte each.
+func (h *header) addPseudo(l *line) bool {
 	var bit uint8
 	var to *string
 	switch l.name {
@@ -103,7 +105,7 @@ func (h *header) addPseudo(l *line) {
 		bit, to = sawProtocol, &h.protocol // RFC 8441 4
 	default:
 		h.malformed("an unknown pseudo-header field")
-		return
+		return false
 	}
 	switch {
 	case h.trailer:
@@ -117,6 +119,7 @@ func (h *header) addPseudo(l *line) {
 	}
 	h.pseudo |= bit
 	*to = l.value
+	return true
 }
 
 // addField looks at the regular fields that mean something to the connection.
