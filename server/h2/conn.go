@@ -48,6 +48,8 @@ type conn struct {
 	engine *Engine
 	door   *gate.Door
 	nc     net.Conn
+	bottom net.Conn // below TLS; closing it never waits
+	cork   Corker   // the same, where it is one
 	tls    *tls.ConnectionState
 	client netip.AddrPort
 	altSvc []byte // as a field line in HPACK
@@ -124,12 +126,17 @@ type conn struct {
 
 func newConn(e *Engine, nc net.Conn, state *tls.ConnectionState) *conn {
 	c := &conn{
-		engine: e, door: e.door, nc: nc, tls: state,
+		engine: e, door: e.door, nc: nc, bottom: nc, tls: state,
 		window: windowDefault, initialWindow: windowDefault, received: connWindow,
 		streams: map[uint32]*stream{}, streamMax: e.door.Limits().Streams,
 	}
 	c.ctx, c.cancel = context.WithCancel(e.door.Requests())
-	c.room.L, c.why, c.watch.raw = &c.mu, errLost, rawConn(nc)
+	c.room.L, c.why = &c.mu, errLost
+	if over, ok := nc.(interface{ NetConn() net.Conn }); ok {
+		c.bottom = over.NetConn()
+		c.cork, _ = c.bottom.(Corker)
+	}
+	c.watch.raw = rawConn(c.bottom)
 	c.in = c.small[:]
 	c.now = time.Now()
 	c.idleSince = c.now
@@ -409,7 +416,7 @@ func (c *conn) finish() {
 	for _, s := range c.streams {
 		c.drop(s, c.why)
 	}
-	cut := time.AfterFunc(2*lingerTime, func() { _ = c.nc.Close() })
+	cut := time.AfterFunc(2*lingerTime, func() { _ = c.bottom.Close() })
 	c.settle()
 	if !c.broken {
 		c.mu.Unlock()

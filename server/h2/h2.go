@@ -79,7 +79,7 @@ func (e *Engine) Cut() {
 	defer e.mu.Unlock()
 	e.cut = true
 	for c := range e.conns {
-		_ = c.nc.Close() // its loop will see
+		_ = c.bottom.Close() // its loop will see
 	}
 }
 

@@ -133,7 +133,7 @@ func (e *edge) listen(scheme, altSvc string, config *tls.Config) (*Engine, strin
 					engine.ServeConn(c, nil)
 					return
 				}
-				secure := tls.Server(c, config)
+				secure := tls.Server(&corkedConn{TCPConn: c.(*net.TCPConn)}, config)
 				if err := secure.HandshakeContext(context.Background()); err != nil {
 					_ = c.Close()
 					return
@@ -437,4 +437,37 @@ func realCache(t testing.TB, o origin) *cache.Cache {
 func cached(t testing.TB, o origin) setup {
 	c := realCache(t, o)
 	return setup{handler: c.ServeHTTP, lookup: c.Lookup}
+}
+
+// corkedConn is a Corker.
+type corkedConn struct {
+	*net.TCPConn
+	mu   sync.Mutex
+	on   bool
+	held []byte
+}
+
+func (c *corkedConn) Write(b []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.on {
+		c.held = append(c.held, b...)
+		return len(b), nil
+	}
+	return c.TCPConn.Write(b)
+}
+
+func (c *corkedConn) Cork() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.on = true
+}
+
+func (c *corkedConn) Uncork() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.on = false
+	_, err := c.TCPConn.Write(c.held)
+	c.held = c.held[:0]
+	return err
 }

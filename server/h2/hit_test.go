@@ -167,7 +167,9 @@ func BenchmarkHit(b *testing.B) {
 			}
 		}
 		b.Run(fmt.Sprintf("%d/edge", size), func(b *testing.B) {
-			e := start(b, cached(b, sized))
+			o := cached(b, sized)
+			o.limits.ConnectionRequests = 1e9
+			e := start(b, o)
 			warm(b, e.overTLS(), paths)
 			run(b, e.https, &tls.Config{RootCAs: e.roots})
 		})

@@ -32,11 +32,8 @@ type tooSlow struct{}
 func (tooSlow) Error() string { return "h2: the client is slower than limits.min_rate" }
 func (tooSlow) Unwrap() error { return os.ErrDeadlineExceeded }
 
-// rawConn returns the socket below a connection, or nil.
+// rawConn returns the socket of a connection, or nil.
 func rawConn(nc net.Conn) syscall.RawConn {
-	if over, ok := nc.(interface{ NetConn() net.Conn }); ok {
-		nc = over.NetConn()
-	}
 	if socket, ok := nc.(syscall.Conn); ok {
 		if raw, err := socket.SyscallConn(); err == nil {
 			return raw
@@ -94,7 +91,7 @@ func (c *conn) look() {
 			c.engine.stats.TooSlow.Add(1)
 			c.lose(tooSlow{})
 			if writing {
-				_ = c.nc.Close() // ends the write
+				_ = c.bottom.Close() // ends the write
 			}
 			return
 		}
