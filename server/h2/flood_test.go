@@ -6,6 +6,7 @@ package h2
 import (
 	"io"
 	"net/http"
+	"os"
 	"runtime"
 	"strings"
 	"sync"
@@ -26,48 +27,60 @@ func quick(kind http2.FrameType, flags http2.Flags, id uint32, payload ...byte) 
 // request is a header block that touches no table: GET http://a.test/
 var plainRequest = []byte{0x82, 0x86, 0x84, 0x01, 6, 'a', '.', 't', 'e', 's', 't'}
 
+// flood is an attack.
+type flood struct {
+	name   string
+	kind   int
+	before func(w *wire)
+	one    func(w *wire)
+	many   int // of what is no flood yet
+}
+
+var floods = []flood{
+	{"PING", floodPing, nil, quick(http2.FramePing, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8), 900},
+	{"PING acknowledgements", floodPing, nil, quick(http2.FramePing, 1, 0, 1, 2, 3, 4, 5, 6, 7, 8), 900},
+	{"SETTINGS", floodSettings, nil, quick(http2.FrameSettings, 0, 0, 0, 3, 0, 0, 0, 1), 900},
+	{"SETTINGS acknowledgements", floodSettings, nil, quick(http2.FrameSettings, 1, 0), 900},
+	{"empty DATA", floodEmpty, open, quick(http2.FrameData, 0, 1), 900},
+	{"DATA that is all padding", floodEmpty, open, quick(http2.FrameData, 8, 1, append([]byte{200}, make([]byte, 200)...)...), 900},
+	{"PRIORITY", floodPriority, nil, quick(http2.FramePriority, 0, 1, 0, 0, 0, 3, 1), 900},
+	{"PRIORITY_UPDATE", floodPriority, nil, quick(kindPriorityUpdate, 0, 0, 0, 0, 0, 1, 'u', '=', '1'), 900},
+	{"WINDOW_UPDATE", floodWindow, nil, quick(http2.FrameWindowUpdate, 0, 0, 0, 0, 0, 1), 900},
+	{"unknown frames", floodUnknown, nil, quick(0x77, 0, 0), 900},
+	{"rapid reset", floodReset, nil, func(w *wire) {
+		n := w.nextID()
+		quick(http2.FrameHeaders, 5, n, plainRequest...)(w)
+		quick(http2.FrameRSTStream, 0, n, 0, 0, 0, 8)(w)
+	}, 150},
+	{"made you reset by WINDOW_UPDATE", floodReset, nil, func(w *wire) {
+		n := w.nextID()
+		quick(http2.FrameHeaders, 4, n, plainRequest...)(w)
+		quick(http2.FrameWindowUpdate, 0, n, 0, 0, 0, 0)(w)
+	}, 150},
+	{"made you reset by trailers", floodReset, nil, func(w *wire) {
+		n := w.nextID()
+		quick(http2.FrameHeaders, 4, n, plainRequest...)(w)
+		quick(http2.FrameHeaders, 4, n, 0x00, 1, 'a', 1, 'b')(w)
+	}, 150},
+	{"malformed requests", floodReset, nil, func(w *wire) { quick(http2.FrameHeaders, 5, w.nextID(), 0x82)(w) }, 150},
+}
+
+// nextID is that of the next request.
+func (w *wire) nextID() uint32 {
+	w.used++
+	return uint32(2*w.used - 1)
+}
+
+// readAll is what a handler of floods does.
+func readAll(w http.ResponseWriter, r *http.Request) {
+	if _, err := io.Copy(io.Discard, r.Body); err == nil {
+		_, _ = io.WriteString(w, "content")
+	}
+}
+
 func TestFloods(t *testing.T) {
-	e := start(t, setup{handler: func(w http.ResponseWriter, r *http.Request) {
-		if _, err := io.Copy(io.Discard, r.Body); err == nil {
-			_, _ = io.WriteString(w, "content")
-		}
-	}})
-	id := uint32(0)
-	next := func() uint32 { id += 2; return id - 1 }
-	for _, test := range []struct {
-		name   string
-		kind   int
-		before func(w *wire)
-		one    func(w *wire)
-		many   int // of what is no flood yet
-	}{
-		{"PING", floodPing, nil, quick(http2.FramePing, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8), 900},
-		{"PING acknowledgements", floodPing, nil, quick(http2.FramePing, 1, 0, 1, 2, 3, 4, 5, 6, 7, 8), 900},
-		{"SETTINGS", floodSettings, nil, quick(http2.FrameSettings, 0, 0, 0, 3, 0, 0, 0, 1), 900},
-		{"SETTINGS acknowledgements", floodSettings, nil, quick(http2.FrameSettings, 1, 0), 900},
-		{"empty DATA", floodEmpty, open, quick(http2.FrameData, 0, 1), 900},
-		{"DATA that is all padding", floodEmpty, open, quick(http2.FrameData, 8, 1, append([]byte{200}, make([]byte, 200)...)...), 900},
-		{"PRIORITY", floodPriority, nil, quick(http2.FramePriority, 0, 1, 0, 0, 0, 3, 1), 900},
-		{"PRIORITY_UPDATE", floodPriority, nil, quick(kindPriorityUpdate, 0, 0, 0, 0, 0, 1, 'u', '=', '1'), 900},
-		{"WINDOW_UPDATE", floodWindow, nil, quick(http2.FrameWindowUpdate, 0, 0, 0, 0, 0, 1), 900},
-		{"unknown frames", floodUnknown, nil, quick(0x77, 0, 0), 900},
-		{"rapid reset", floodReset, func(*wire) { id = 0 }, func(w *wire) {
-			n := next()
-			quick(http2.FrameHeaders, 5, n, plainRequest...)(w)
-			quick(http2.FrameRSTStream, 0, n, 0, 0, 0, 8)(w)
-		}, 150},
-		{"made you reset by WINDOW_UPDATE", floodReset, func(*wire) { id = 0 }, func(w *wire) {
-			n := next()
-			quick(http2.FrameHeaders, 4, n, plainRequest...)(w)
-			quick(http2.FrameWindowUpdate, 0, n, 0, 0, 0, 0)(w)
-		}, 150},
-		{"made you reset by trailers", floodReset, func(*wire) { id = 0 }, func(w *wire) {
-			n := next()
-			quick(http2.FrameHeaders, 4, n, plainRequest...)(w)
-			quick(http2.FrameHeaders, 4, n, 0x00, 1, 'a', 1, 'b')(w)
-		}, 150},
-		{"malformed requests", floodReset, func(*wire) { id = 0 }, func(w *wire) { quick(http2.FrameHeaders, 5, next(), 0x82)(w) }, 150},
-	} {
+	e := start(t, setup{handler: readAll})
+	for _, test := range floods {
 		t.Run(test.name, func(t *testing.T) {
 			w := e.dial(t)
 			if test.before != nil {
@@ -203,11 +216,7 @@ func TestWindowGames(t *testing.T) {
 	o := cached(t, sized)
 	o.limits = gate.Limits{StallTimeout: 200 * time.Millisecond, MinRate: 10_000}
 	e := start(t, o)
-	for _, path := range []string{"/a-1000", "/b-1000000"} {
-		r := e.inClear().request(t, "GET", path, nil)
-		r.Host = "a.test"
-		e.inClear().do(t, r)
-	}
+	warm(t, e.inClear(), "/a-1000", "/b-1000000")
 	w := e.dial(t, http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
 	for i := range uint32(5) {
 		w.get(2*i+1, "/a-1000")
@@ -246,9 +255,7 @@ func TestWindowGames(t *testing.T) {
 func TestPendingIsBounded(t *testing.T) {
 	o := cached(t, sized)
 	e := start(t, o)
-	r := e.inClear().request(t, "GET", "/a-1000000", nil)
-	r.Host = "a.test"
-	e.inClear().do(t, r)
+	warm(t, e.inClear(), "/a-1000000")
 	w := e.dial(t, http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 30})
 	w.send(func() error { return w.framer.WriteWindowUpdate(0, 1<<30) })
 	for i := range uint32(100) {
@@ -296,4 +303,72 @@ func (e *edge) onlyConn(t *testing.T) (c *conn) {
 		return c != nil
 	})
 	return c
+}
+
+// TestSoakFloods has all attackers at work at once, again and again: every request
+// of a good client succeeds, and memory stays where it was. EDGE_SOAK says for how
+// long.
+func TestSoakFloods(t *testing.T) {
+	long, err := time.ParseDuration(os.Getenv("EDGE_SOAK"))
+	if err != nil {
+		t.Skip("EDGE_SOAK is not set")
+	}
+	o := cached(t, sized)
+	inner := o.handler
+	o.handler = func(w http.ResponseWriter, r *http.Request) {
+		if r.Host == "a.test" && r.Method == "GET" {
+			inner(w, r)
+			return
+		}
+		readAll(w, r)
+	}
+	e := start(t, o)
+	warm(t, e.inClear(), "/good-10000")
+	var attackers sync.WaitGroup
+	stop := make(chan struct{})
+	for _, attack := range floods {
+		attackers.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				w := e.dial(t)
+				go func() { _, _ = io.Copy(io.Discard, w.nc) }()
+				if attack.before != nil {
+					attack.before(w)
+				}
+				for range 3 * floodBurst {
+					attack.one(w)
+				}
+				_ = w.nc.Close()
+			}
+		})
+	}
+	good := []*client{e.inClear(), e.overTLS()}
+	var most, first uint64
+	served := 0
+	for end := time.Now().Add(long); time.Now().Before(end); served++ {
+		c := good[served%len(good)]
+		r := c.request(t, "GET", "/good-10000", nil)
+		r.Host = "a.test"
+		if resp, body := c.do(t, r); resp.StatusCode != 200 || len(body) != 10_000 {
+			t.Errorf("%s, %d bytes", resp.Status, len(body))
+		}
+		if served%100 == 0 {
+			var stats runtime.MemStats
+			runtime.ReadMemStats(&stats)
+			if first == 0 {
+				first = stats.HeapInuse
+			}
+			most = max(most, stats.HeapInuse)
+		}
+	}
+	close(stop)
+	attackers.Wait()
+	t.Logf("%d good requests; %d MB at first, %d MB at most", served, first>>20, most>>20)
+	if most > first+256<<20 {
+		t.Error("memory grew")
+	}
 }

@@ -276,6 +276,19 @@ func TestEarlyAnswers(t *testing.T) {
 	until(w, func(f *http2.DataFrame) bool { return f.StreamID == 7 && f.StreamEnded() })
 }
 
+// TestRepliesWaitForWindows: what the gate answers itself to a request whose body
+// still comes.
+func TestRepliesWaitForWindows(t *testing.T) {
+	e := start(t, setup{})
+	w := e.dial(t, http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
+	w.post(1, "/bad path")
+	until(w, func(f *http2.HeadersFrame) bool { return w.field(":status") == "400" })
+	w.send(func() error { return w.framer.WriteData(1, false, make([]byte, 16384)) })
+	w.send(func() error { return w.framer.WriteWindowUpdate(1, 1000) })
+	until(w, func(f *http2.DataFrame) bool { return f.StreamEnded() })
+	until(w, func(f *http2.RSTStreamFrame) bool { return f.ErrCode == http2.ErrCodeNo })
+}
+
 // TestHandlersLearnThatTheClientLeft: by RST_STREAM, and with the connection; body
 // and response fail as well.
 func TestHandlersLearnThatTheClientLeft(t *testing.T) {

@@ -252,6 +252,7 @@ type wire struct {
 	block  bytes.Buffer
 	fields []hpack.HeaderField // of the last header block
 	dec    *hpack.Decoder
+	used   int // stream identifiers, by nextID
 }
 
 // dial connects in the clear and sends preface and settings. Frames are the test's.

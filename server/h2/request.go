@@ -180,7 +180,6 @@ func (c *conn) park(id uint32, x *gate.Exchange, body []byte) *stream {
 	x.Own()
 	s := c.newStream(id, x)
 	s.parked, s.data, s.last, s.total, s.since = true, body, true, int64(len(body)), c.now
-	s.received = !x.Request.HasBody
 	if c.parked == 0 {
 		c.checkAt = c.now.Add(c.door.Limits().StallTimeout / stallChecks)
 	}
@@ -213,8 +212,7 @@ func (c *conn) checkParked(limits *gate.Limits) {
 // handle gives a request to the handler, in a goroutine of its own.
 func (c *conn) handle(id uint32, x *gate.Exchange) {
 	s := c.newStream(id, x)
-	s.length, s.received, s.expects = c.header.length, c.blockEnd, c.header.expects
-	s.quota = streamWindow
+	s.expects = c.header.expects
 	s.cond.L = &c.mu
 	var ctx context.Context
 	ctx, s.cancel = context.WithCancel(c.ctx)
@@ -231,6 +229,7 @@ func (c *conn) newStream(id uint32, x *gate.Exchange) *stream {
 		s = new(stream)
 	}
 	s.c, s.id, s.x, s.window, s.prio = c, id, x, c.initialWindow, c.header.prio
+	s.quota, s.length, s.received = streamWindow, c.header.length, c.blockEnd
 	if c.hintAt > 0 {
 		s.prio = c.hinted(id, s.prio)
 	}

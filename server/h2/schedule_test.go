@@ -45,9 +45,7 @@ func TestOrder(t *testing.T) {
 	}
 	e := start(t, o)
 	stored := fmt.Sprintf("/a-%d", size)
-	r := e.inClear().request(t, "GET", stored, nil)
-	r.Host = "a.test"
-	e.inClear().do(t, r)
+	warm(t, e.inClear(), stored, "/b-65535")
 	update := func(id byte, value string) func(w *wire) {
 		return raw(kindPriorityUpdate, 0, 0, append([]byte{0, 0, 0, id}, value...)...)
 	}

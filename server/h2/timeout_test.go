@@ -7,7 +7,6 @@ import (
 	"bytes"
 	"errors"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"testing"
@@ -40,15 +39,10 @@ func TestClientsThatTakeNothingAreCut(t *testing.T) {
 	w = e.dial(t, http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 30})
 	w.send(func() error { return w.framer.WriteWindowUpdate(0, 1<<30) })
 	w.get(1, "/")
-	if err := <-failed; !errors.Is(err, os.ErrDeadlineExceeded) || e.stats.TooSlow.Load() != 1 {
-		t.Error(err, e.stats.TooSlow.Load())
+	if err := <-failed; !errors.Is(err, os.ErrDeadlineExceeded) { // of the stream or of all, whoever looks first
+		t.Error(err)
 	}
-	if _, err := io.Copy(io.Discard, w.nc); err != nil && !errors.Is(err, io.EOF) {
-		var reset *net.OpError
-		if !errors.As(err, &reset) {
-			t.Error(err)
-		}
-	}
+	eventually(t, "the end of the connection", func() bool { return e.stats.TooSlow.Load() == 1 })
 	eventually(t, "2 aborted", func() bool { return e.gate.Stats().Aborted.Load() == 2 && e.gate.Stats().Stalled.Load() == 2 })
 }
 
