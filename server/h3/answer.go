@@ -18,6 +18,9 @@ const (
 	// of being sent from where it is stored, by a goroutine that waits for it.
 	// Streams times this much is what one connection can make us hold.
 	atOnceMax = 16 << 10
+	// packetMax is what goes into one packet, and what quic-go takes without
+	// waiting or allocating: the header and the start of a long body.
+	packetMax = 1452
 	// headersHead is the head of a HEADERS frame: its type, and its length in four
 	// bytes whatever it is (RFC 9000 16 allows more than are needed).
 	headersHead = 1 + 4
@@ -25,25 +28,14 @@ const (
 
 // send sends the hit or the reply.
 func (r *request) send(wait bool) error {
-	if len(r.out) == 0 {
+	if !r.composed {
+		r.composed = true
 		r.compose()
+		if r.urged {
+			r.stream.SetPriority(r.priority.urgency, r.priority.incremental)
+		}
 	}
-	if r.urged {
-		r.stream.SetPriority(r.priority.urgency, r.priority.incremental)
-	}
-	if wait {
-		if _, err := r.write(r.out); err != nil {
-			return err
-		}
-		n, err := r.write(r.rest)
-		r.x.Written = r.copied + int64(n)
-		if err != nil {
-			return err
-		}
-	} else {
-		if r.rest != nil {
-			return errAgain
-		}
+	if !wait {
 		switch err := r.stream.TryWriteAll(r.out); err {
 		case nil:
 		case quic.ErrWouldBlock:
@@ -53,6 +45,19 @@ func (r *request) send(wait bool) error {
 			return err
 		}
 		r.x.Written = r.copied
+		r.out = r.out[:0]
+		if len(r.rest) > 0 {
+			return errAgain
+		}
+	} else {
+		if _, err := r.write(r.out); err != nil {
+			return err
+		}
+		n, err := r.write(r.rest)
+		r.x.Written = r.copied + int64(n)
+		if err != nil {
+			return err
+		}
 	}
 	r.stage = stageDone
 	return r.stream.Close()
@@ -76,8 +81,8 @@ func (r *request) compose() {
 	body := r.x.Hit.Body()
 	r.out = appendData(r.out, int64(len(body)))
 	if len(r.out)+len(body) > atOnceMax {
-		r.rest = body
-		return
+		n := min(max(packetMax-len(r.out), 0), len(body))
+		r.rest, body = body[n:], body[:n]
 	}
 	r.out, r.copied = append(r.out, body...), int64(len(body))
 }

@@ -60,6 +60,7 @@ type request struct {
 	lasting  bool          // has a goroutine of its own
 	out      []byte        // what is to be sent, up to rest
 	rest     []byte        // of a hit's body
+	composed bool          // out and rest are made
 	copied   int64         // bytes of the body in out
 	hit      bool          // x.Hit is to be released
 	fields   []cache.Field // scratch

@@ -54,7 +54,9 @@ var _ gate.Stream = (*request)(nil)
 func (r *request) handle() error {
 	r.handled = true
 	r.stage = stageDone
-	r.stream.SetPriority(r.priority.urgency, r.priority.incremental)
+	if r.urged {
+		r.stream.SetPriority(r.priority.urgency, r.priority.incremental)
+	}
 	if r.x.Request.HasBody {
 		r.expects.Store(r.head.continues)
 	} else {
@@ -277,10 +279,13 @@ func (r *request) Write(p []byte) (int, error) {
 		r.out = append(r.out, p...)
 		return len(p), nil
 	}
+	first := p[:min(max(packetMax-len(r.out), 0), len(p))]
+	r.out = append(r.out, first...)
 	if err := r.sendHeld(); err != nil {
 		return 0, err
 	}
-	return r.write(p)
+	n, err := r.write(p[len(first):])
+	return len(first) + n, err
 }
 
 // Flush implements gate.Stream.

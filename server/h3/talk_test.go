@@ -315,3 +315,9 @@ func fieldsOf(method, path string, more ...cache.Field) []cache.Field {
 		{Name: ":authority", Value: "edge.test"}, {Name: ":path", Value: path},
 	}, more...)
 }
+
+// usual are fields that browsers send.
+var usual = []cache.Field{
+	{Name: "user-agent", Value: "Mozilla/5.0 (X11; Linux x86_64)"}, {Name: "accept", Value: "*/*"},
+	{Name: "accept-encoding", Value: "gzip, deflate, br"}, {Name: "cookie", Value: "a=1"},
+}
