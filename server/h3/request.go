@@ -255,11 +255,11 @@ func (r *request) done(err error) {
 		}
 		r.x.End()
 	}
+	c.finish(id, lasting) // before it is used again: until then a PRIORITY_UPDATE finds it
 	if !r.handled {
 		// Of what a handler has seen, a transport may still be reading.
 		c.engine.recycle(r)
 	}
-	c.finish(id, lasting)
 }
 
 // give tells the peer what was wrong.
