@@ -63,7 +63,7 @@ type conn struct {
 	phase    phase
 	timer    *time.Timer
 	closed   bool
-	lasting  map[quic.StreamID]*request // those with a goroutine, for PRIORITY_UPDATE
+	lasting  map[quic.StreamID]*quic.Stream // those with a goroutine, for PRIORITY_UPDATE
 	// priorities of requests not yet made, at most limits.streams.
 	priorities map[quic.StreamID]priority
 }
@@ -77,7 +77,7 @@ const (
 )
 
 func newConn(e *Engine, q *quic.Conn) *conn {
-	c := &conn{engine: e, quic: q, early: true, lasting: map[quic.StreamID]*request{}}
+	c := &conn{engine: e, quic: q, early: true, lasting: map[quic.StreamID]*quic.Stream{}}
 	c.lastActive.Store(time.Now().UnixNano())
 	return c
 }
@@ -242,7 +242,7 @@ func (c *conn) finish(id quic.StreamID, lasting bool) {
 // last gives a request a goroutine of its own.
 func (c *conn) last(r *request, f func()) {
 	c.mu.Lock()
-	c.lasting[r.id] = r
+	c.lasting[r.id] = r.stream
 	c.mu.Unlock()
 	c.work.Go(f)
 }

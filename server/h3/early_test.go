@@ -8,7 +8,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/quic-go/quic-go"
 
@@ -82,19 +81,35 @@ func (r *relay) release() {
 	}
 }
 
+// tickets keeps sessions and says when it has got one.
+type tickets struct {
+	tls.ClientSessionCache
+	got chan struct{}
+}
+
+func newTickets() *tickets {
+	return &tickets{tls.NewLRUClientSessionCache(1), make(chan struct{}, 100)}
+}
+
+func (c *tickets) Put(key string, s *tls.ClientSessionState) {
+	c.ClientSessionCache.Put(key, s)
+	c.got <- struct{}{}
+}
+
 // TestEarlyData has hits of safe methods answered in 0-RTT and all else refused
 // until the handshake is complete (RFC 8470 5.1).
 func TestEarlyData(t *testing.T) {
 	var handled atomic.Int64
 	e := start(t, setup{early: true, handler: func(w http.ResponseWriter, r *http.Request) { handled.Add(1) }})
 	config := e.tls()
-	config.ClientSessionCache = tls.NewLRUClientSessionCache(1)
+	sessions := newTickets()
+	config.ClientSessionCache = sessions
 	first, err := quic.DialAddr(t.Context(), e.address.String(), config, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	newTalk(t, first).ask(headersFrame(getFields("/1000")...)).response()
-	<-time.After(50 * time.Millisecond) // for the ticket
+	wait(t, sessions.got)
 	_ = first.CloseWithError(codeNoError, "")
 
 	r := newRelay(t, e.address)
@@ -130,7 +145,8 @@ func TestEarlyData(t *testing.T) {
 func TestNoEarlyData(t *testing.T) {
 	e := start(t, setup{})
 	config := e.tls()
-	config.ClientSessionCache = tls.NewLRUClientSessionCache(1)
+	sessions := newTickets()
+	config.ClientSessionCache = sessions
 	for i := range 2 {
 		q, err := quic.DialAddrEarly(t.Context(), e.address.String(), config, nil)
 		if err != nil {
@@ -140,7 +156,9 @@ func TestNoEarlyData(t *testing.T) {
 		if state := q.ConnectionState(); state.Used0RTT || i == 1 && !state.TLS.DidResume {
 			t.Errorf("connection %d: 0-RTT %v, resumed %v", i, state.Used0RTT, state.TLS.DidResume)
 		}
-		<-time.After(50 * time.Millisecond) // for the ticket
+		if i == 0 {
+			wait(t, sessions.got)
+		}
 		_ = q.CloseWithError(codeNoError, "")
 	}
 }

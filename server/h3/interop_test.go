@@ -35,7 +35,7 @@ func TestGTLSClient(t *testing.T) {
 		{"another method", "/h/", []string{"--http-method=PATCH"}, []string{"[:status: 200]"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(t.Context(), soon)
+			ctx, cancel := context.WithTimeout(t.Context(), 3*soon)
 			defer cancel()
 			args := append([]string{"--exit-on-all-streams-close", "--no-quic-dump", "--sni=edge.test"}, tt.args...)
 			args = append(args, e.address.IP.String(), strconv.Itoa(e.address.Port), "https://edge.test"+tt.path)

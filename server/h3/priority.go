@@ -48,8 +48,8 @@ func (c *conn) reprioritise(id quic.StreamID, value string) error {
 	if id%4 != 0 || int64(id/4) >= c.requests+int64(limits.Streams)+streamsAhead {
 		return violation(codeIDError, "PRIORITY_UPDATE for a stream that cannot be") // RFC 9218 7.2
 	}
-	if r, ok := c.lasting[id]; ok {
-		r.stream.SetPriority(p.urgency, p.incremental)
+	if stream, ok := c.lasting[id]; ok {
+		stream.SetPriority(p.urgency, p.incremental)
 		return nil
 	}
 	if id < c.next {
