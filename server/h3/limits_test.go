@@ -3,6 +3,7 @@ package h3
 // limits_test.go reaches every bound, and has each counted.
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -362,6 +363,37 @@ func TestMinRate(t *testing.T) {
 			t.Error("was never cut")
 		}
 		return
+	}
+}
+
+// TestSlowReader has answers to a client that takes them in drips cut, though it
+// never stops: hits and others.
+func TestSlowReader(t *testing.T) {
+	e := start(t, setup{limits: gate.Limits{StallTimeout: 200 * time.Millisecond, MinRate: 100_000}, handler: func(w http.ResponseWriter, r *http.Request) {
+		_, _ = w.Write(content(100_000))
+	}})
+	newTalk(t, e.dial()).ask(headersFrame(getFields("/100000")...)).response()
+	for _, path := range []string{"/100000", "/h/"} {
+		before := e.gate.Stats().Stalled.Load()
+		s := newTalk(t, e.dial(small)).ask(headersFrame(getFields(path)...))
+		tick := time.NewTicker(5 * time.Millisecond)
+		var err error
+		for took := 0; err == nil; {
+			<-tick.C
+			var n int
+			n, err = s.Read(make([]byte, 10))
+			if took += n; took > 90_000 {
+				t.Fatalf("%s: took it all", path)
+			}
+		}
+		tick.Stop()
+		var reset *quic.StreamError
+		if !errors.As(err, &reset) || !reset.Remote {
+			t.Errorf("%s: %v", path, err)
+		}
+		if n := e.gate.Stats().Stalled.Load(); n != before+1 {
+			t.Errorf("%s: %d stalled", path, n-before)
+		}
 	}
 }
 
