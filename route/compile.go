@@ -103,6 +103,9 @@ func merge(host, path *Policy) Policy {
 		out.Methods = host.Methods
 	}
 	inherit(&out.Purge, host.Purge)
+	if out.BodyBytes == 0 {
+		out.BodyBytes = host.BodyBytes
+	}
 	if out.Rewrite == nil {
 		out.Rewrite = host.Rewrite
 	}
@@ -193,6 +196,7 @@ func compilePolicy(p *Policy) *Route {
 	c := &p.Cache
 	r := &Route{
 		Origin:               p.Origin,
+		BodyBytes:            int64(p.BodyBytes),
 		Request:              compileFields(p.Request),
 		Response:             compileFields(p.Response),
 		Bypass:               *c.Bypass,

@@ -44,6 +44,9 @@ type Policy struct {
 	// scope purge (admin.tokens): it forgets the URL that it asks for, and is
 	// answered by the edge. It is never passed on to an origin. Default false.
 	Purge *bool `yaml:"purge"`
+	// BodyBytes that a request may have; longer ones are answered 413. Default:
+	// server.limits.body_bytes.
+	BodyBytes unit.Bytes `yaml:"body_bytes"`
 	// Cache rules.
 	Cache Cache `yaml:"cache"`
 	// Rewrite changes the target that the origin sees. The cache key keeps the

@@ -26,12 +26,14 @@ type Route struct {
 	HostIndex int
 
 	// Origin is "" where a host only redirects: what no redirect takes is 404.
-	Origin   string
-	Methods  []string // nil: see Allows
-	Purge    bool     // PURGE is let in, to be answered by the edge
-	Rewrite  *Rewrite
-	Request  Fields // names in lower case; Remove comes before Set
-	Response Fields // names in lower case; Remove comes before Set
+	Origin  string
+	Methods []string // nil: see Allows
+	Purge   bool     // PURGE is let in, to be answered by the edge
+	// BodyBytes that a request may have; 0 where the server's limit holds.
+	BodyBytes int64
+	Rewrite   *Rewrite
+	Request   Fields // names in lower case; Remove comes before Set
+	Response  Fields // names in lower case; Remove comes before Set
 
 	Bypass bool
 	// Key has Headers in lower case, Headers and Cookies sorted and without

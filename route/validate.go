@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"edgecdn/internal/unit"
 )
 
 // Bounds of a configuration. They are far above what people write and keep
@@ -243,6 +245,9 @@ func validatePolicy(at string, p *Policy, origin func(string) string, r reporter
 		case strings.ToUpper(method) != method && slices.Contains(knownMethods, strings.ToUpper(method)):
 			r.add(path, "methods are case-sensitive: write %q instead of %q", strings.ToUpper(method), method)
 		}
+	}
+	if p.BodyBytes < 0 || p.BodyBytes > unit.TiB {
+		r.add(at+".body_bytes", "%s is out of bounds: choose from 1B to 1TiB", p.BodyBytes)
 	}
 	if p.Rewrite != nil {
 		validateRewrite(at+".rewrite.strip_prefix", p.Rewrite.StripPrefix, r)

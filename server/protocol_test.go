@@ -230,7 +230,7 @@ func TestRetryUnderLoad(t *testing.T) {
 	verify := e.quicEngine().transport.VerifySourceAddress
 	eventually(t, "addresses are to be proven", func() bool {
 		asked := false
-		for range 2 * handshakesPerSecond {
+		for range 2 * e.gate.Limits().HandshakeRate {
 			asked = verify(nil) || asked
 		}
 		return asked

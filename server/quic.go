@@ -12,22 +12,19 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"sync"
 	"time"
 
 	"github.com/quic-go/quic-go"
-	"golang.org/x/time/rate"
 
 	"edgecdn/server/gate"
 	"edgecdn/server/h3"
 )
 
 const (
-	// handshakesPerSecond from unproven addresses; beyond that, clients spend a
-	// round trip proving theirs (RFC 9000 8.1.2).
-	handshakesPerSecond = 1000
 	// quicIdle closes connections whose peer has vanished; living peers answer
 	// the probes that keep a silent stream alive.
 	quicIdle, quicProbe = 30 * time.Second, 15 * time.Second
@@ -53,18 +50,18 @@ func (s *Server) newQUICEngine(d *gate.Door, key string, udp *net.UDPConn, tlsCo
 	if err != nil {
 		return nil, err
 	}
-	limiter := rate.NewLimiter(handshakesPerSecond, handshakesPerSecond)
 	e := &quicEngine{door: d, key: key, udp: udp, h3: h3.New(d, s.stats.H3), served: make(chan struct{})}
 	e.transport = &quic.Transport{
 		Conn:              udp, // never wrapped: only a bare UDPConn gets batches, GSO and ECN
 		StatelessResetKey: reset,
-		VerifySourceAddress: func(net.Addr) bool {
-			if limiter.Allow() {
+		VerifySourceAddress: func(client net.Addr) bool {
+			if !s.bounds.wantsProof(udpAddr(client)) {
 				return false
 			}
 			d.Stats().Retries.Add(1)
 			return true
 		},
+		ConnContext: s.bounds.admitQUIC,
 	}
 	limits := d.Limits()
 	e.listener, err = e.transport.ListenEarly(tlsConfig, &quic.Config{
@@ -83,6 +80,33 @@ func (s *Server) newQUICEngine(d *gate.Door, key string, udp *net.UDPConn, tlsCo
 	return e, nil
 }
 
+// passKey is the pass in a connection's context.
+type passKey struct{}
+
+var errRefused = errors.New("server: a limit of connections or handshakes was met")
+
+// admitQUIC gives a connection its place within the bounds, which it has until its
+// context ends. An error refuses it (CONNECTION_REFUSED).
+func (b *bounds) admitQUIC(ctx context.Context, client *quic.ClientInfo) (context.Context, error) {
+	p, ok := b.enter()
+	if !ok {
+		return nil, errRefused
+	}
+	if !p.identify(udpAddr(client.RemoteAddr)) || !p.shake(client.AddrVerified) {
+		p.leave()
+		return nil, errRefused
+	}
+	context.AfterFunc(ctx, p.leave)
+	return context.WithValue(ctx, passKey{}, p), nil
+}
+
+func udpAddr(a net.Addr) netip.Addr {
+	if udp, ok := a.(*net.UDPAddr); ok {
+		return udp.AddrPort().Addr().Unmap()
+	}
+	return netip.Addr{}
+}
+
 func (e *quicEngine) serve() error {
 	defer close(e.served)
 	for {
@@ -92,6 +116,9 @@ func (e *quicEngine) serve() error {
 		}
 		if err != nil {
 			return fmt.Errorf("server: %s %s: QUIC: %w", e.key, e.door.Listener, err)
+		}
+		if p, ok := c.Context().Value(passKey{}).(*pass); ok {
+			p.shaken() // what costs has been done
 		}
 		e.serving.Go(func() { e.h3.ServeConn(c) })
 	}

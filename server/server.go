@@ -60,6 +60,7 @@ type Server struct {
 	config   Config // as started
 	gate     *gate.Gate
 	stats    Stats
+	bounds   *bounds
 	announce func() // of the drain
 	log      *slog.Logger
 
@@ -95,6 +96,7 @@ func New(config Config, seam Seam, log *slog.Logger) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.bounds = newBounds(s.gate)
 	s.stats = Stats{Gate: s.gate.Stats(), H1: new(h1.Stats), H2: new(h2.Stats), H3: new(h3.Stats), TLS: new(TLSStats)}
 	return s, nil
 }

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,6 +31,7 @@ const acceptPauseMax = time.Second
 
 type tcpEngine struct {
 	door     *gate.Door
+	bounds   *bounds
 	key      string // of the configuration, for errors
 	listener *net.TCPListener
 	tls      *tls.Config // nil: in the clear
@@ -45,7 +47,7 @@ type tcpEngine struct {
 }
 
 func (s *Server) newTCPEngine(d *gate.Door, key string, ln *net.TCPListener, tlsConfig *tls.Config) *tcpEngine {
-	return &tcpEngine{door: d, key: key, listener: ln, tls: tlsConfig, tlsStats: s.stats.TLS,
+	return &tcpEngine{door: d, bounds: s.bounds, key: key, listener: ln, tls: tlsConfig, tlsStats: s.stats.TLS,
 		h1: h1.New(d, s.stats.H1), h2: h2.New(d, s.stats.H2),
 		closing: make(chan struct{}), shaking: map[*conn]struct{}{}}
 }
@@ -57,7 +59,9 @@ func (e *tcpEngine) serve() error {
 		switch {
 		case err == nil:
 			pause = 0
-			e.serving.Go(func() { e.run(tcp) })
+			if p := e.admit(tcp); p != nil {
+				e.serving.Go(func() { e.run(tcp, p) })
+			}
 			continue
 		case errors.Is(err, net.ErrClosed):
 			return nil
@@ -77,8 +81,33 @@ func (e *tcpEngine) serve() error {
 	}
 }
 
+// admit gives a connection its place within the bounds; nil where there is none,
+// and the connection is reset then: nobody waits for an answer, and nothing is left
+// of it here.
+func (e *tcpEngine) admit(tcp *net.TCPConn) *pass {
+	p, ok := e.bounds.enter()
+	if ok && p.identify(addrOf(tcp)) && (e.tls == nil || p.shake(true)) {
+		return p
+	}
+	if ok {
+		p.leave()
+	}
+	_ = tcp.SetLinger(0) // where it fails it is closed already
+	_ = tcp.Close()
+	return nil
+}
+
+// addrOf returns the address of a connection's client.
+func addrOf(c net.Conn) netip.Addr {
+	if a, ok := c.RemoteAddr().(*net.TCPAddr); ok {
+		return a.AddrPort().Addr().Unmap()
+	}
+	return netip.Addr{}
+}
+
 // run serves one connection to its end.
-func (e *tcpEngine) run(tcp *net.TCPConn) {
+func (e *tcpEngine) run(tcp *net.TCPConn, p *pass) {
+	defer p.leave()
 	e.setStall(tcp)
 	c := &conn{TCPConn: tcp, stats: e.door.Stats()}
 	if e.tls == nil {
@@ -87,6 +116,7 @@ func (e *tcpEngine) run(tcp *net.TCPConn) {
 		return
 	}
 	secure, ok := e.shake(c)
+	p.shaken()
 	if !ok {
 		e.door.Stats().HandshakesFailed.Add(1)
 		_ = c.Close() // nothing was agreed on

@@ -113,7 +113,7 @@ func (emit emitter) server(s *gate.Stats) {
 	for _, refused := range []struct {
 		reason string
 		count  *atomic.Uint64
-	}{{"handlers", &s.HandlersRefused}, {"header_bytes", &s.HeadersRefused}, {"early_data", &s.Early}, {"malformed", &s.Malformed}, {"access", &s.Denied}} {
+	}{{"handlers", &s.HandlersRefused}, {"header_bytes", &s.HeadersRefused}, {"early_data", &s.Early}, {"malformed", &s.Malformed}, {"access", &s.Denied}, {"body_bytes", &s.BodiesRefused}} {
 		emit.counter("edge_requests_refused_total", "Requests refused before anything was looked up, by reason.", refused.count.Load(),
 			admin.Label{Name: "reason", Value: refused.reason})
 	}
@@ -122,6 +122,11 @@ func (emit emitter) server(s *gate.Stats) {
 	emit.counter("edge_panics_total", "Panics while answering a request; each is a defect of edge and is in the log.", s.Panics.Load())
 	emit.counter("edge_accept_failures_total", "Connections that the system could not give us, for want of file descriptors or memory.", s.AcceptFailures.Load())
 	emit.counter("edge_tls_handshake_failures_total", "TLS handshakes over TCP that came to nothing.", s.HandshakesFailed.Load())
+	for i, name := range gate.RefusalNames {
+		emit.counter("edge_connections_refused_total", "Connections closed at once because a limit was met, by limit.", s.ConnectionsRefused[i].Load(),
+			admin.Label{Name: "limit", Value: name})
+	}
+	emit.gauge("edge_tls_handshakes", "TLS handshakes under way, over TCP and QUIC.", float64(s.HandshakesBusy.Load()))
 	emit.counter("edge_quic_retries_total", "QUIC clients asked to prove their address.", s.Retries.Load())
 	emit.counter("edge_access_log_dropped_total", "Access log lines dropped because the writer was behind.", s.LogDropped.Load())
 	emit.counter("edge_access_log_errors_total", "Access log lines that could not be written.", s.LogErrors.Load())

@@ -11,6 +11,7 @@ import (
 	"edgecdn/access"
 	"edgecdn/cache"
 	"edgecdn/internal/authority"
+	"edgecdn/internal/unit"
 	"edgecdn/route"
 )
 
@@ -48,6 +49,10 @@ func (x *Exchange) Decide() Decision {
 			return SendHit
 		}
 	}
+	if most := x.bodyBytesMax(); x.ContentLength > most && req.HasBody {
+		g.stats.BodiesRefused.Add(1)
+		return x.Refuse(http.StatusRequestEntityTooLarge, "the content is longer than "+unit.Bytes(most).String())
+	}
 	if x.early() {
 		// Replayed bytes may cost a hit, but never reach an origin (RFC 8470 5.1).
 		g.stats.Early.Add(1)
@@ -62,6 +67,14 @@ func (x *Exchange) Decide() Decision {
 	x.slot = true
 	x.Own()
 	return Handle
+}
+
+// bodyBytesMax is how long the request's body may be.
+func (x *Exchange) bodyBytesMax() int64 {
+	if r := x.Request.Route; r != nil && r.BodyBytes > 0 {
+		return r.BodyBytes
+	}
+	return int64(x.door.Limits().BodyBytes)
 }
 
 // early says whether the request came in early data, to us or to a proxy before us.

@@ -45,6 +45,29 @@ type Limits struct {
 	// Handlers at work at once on requests that memory cannot answer; more are
 	// answered 503. Default 10000.
 	Handlers int `yaml:"handlers"`
+	// BodyBytes of a request; longer ones are answered 413. A route can say
+	// otherwise. Default 128MiB.
+	BodyBytes unit.Bytes `yaml:"body_bytes"`
+	// Connections open at once in all, over TCP and QUIC. What is beyond these
+	// bounds of connections and handshakes is closed at once. Default 50000.
+	Connections int `yaml:"connections"`
+	// ConnectionsPerAddress open at once. Default 1000.
+	ConnectionsPerAddress int `yaml:"connections_per_address"`
+	// ConnectionsPerPrefix open at once from one network: an IPv4 address with
+	// its neighbours, or all addresses that one IPv6 customer has. Default 5000.
+	ConnectionsPerPrefix int `yaml:"connections_per_prefix"`
+	// PrefixIPv4 is how many bits of an IPv4 address tell networks apart. Default 24.
+	PrefixIPv4 int `yaml:"prefix_ipv4"`
+	// PrefixIPv6 is how many bits of an IPv6 address tell networks apart. Default 64.
+	PrefixIPv6 int `yaml:"prefix_ipv6"`
+	// Handshakes of TLS under way at once, a quarter of them from one network.
+	// Default 20000.
+	Handshakes int `yaml:"handshakes"`
+	// HandshakeRate is how many new handshakes a second there may be. Default 2000.
+	HandshakeRate int `yaml:"handshake_rate"`
+	// HandshakeRatePerPrefix is how many of them may come from one network.
+	// Default 500.
+	HandshakeRatePerPrefix int `yaml:"handshake_rate_per_prefix"`
 	// DrainTimeout that requests in flight get when the node stops. Default 30s.
 	DrainTimeout time.Duration `yaml:"drain_timeout"`
 }
@@ -60,6 +83,15 @@ func (l Limits) WithDefaults() Limits {
 	l.StallTimeout = cmp.Or(l.StallTimeout, time.Minute)
 	l.Streams = cmp.Or(l.Streams, 128)
 	l.Handlers = cmp.Or(l.Handlers, 10000)
+	l.BodyBytes = cmp.Or(l.BodyBytes, 128*unit.MiB)
+	l.Connections = cmp.Or(l.Connections, 50000)
+	l.ConnectionsPerAddress = cmp.Or(l.ConnectionsPerAddress, 1000)
+	l.ConnectionsPerPrefix = cmp.Or(l.ConnectionsPerPrefix, 5000)
+	l.PrefixIPv4 = cmp.Or(l.PrefixIPv4, 24)
+	l.PrefixIPv6 = cmp.Or(l.PrefixIPv6, 64)
+	l.Handshakes = cmp.Or(l.Handshakes, 20000)
+	l.HandshakeRate = cmp.Or(l.HandshakeRate, 2000)
+	l.HandshakeRatePerPrefix = cmp.Or(l.HandshakeRatePerPrefix, 500)
 	l.DrainTimeout = cmp.Or(l.DrainTimeout, 30*time.Second)
 	return l
 }
@@ -83,5 +115,14 @@ func (l *Limits) Validate(report func(path, problem string)) {
 	within("stall_timeout", int64(l.StallTimeout), int64(time.Millisecond), int64(24*time.Hour), duration)
 	within("streams", int64(l.Streams), 1, 10000, number)
 	within("handlers", int64(l.Handlers), 1, 1000000, number)
+	within("body_bytes", int64(l.BodyBytes), 1, int64(unit.TiB), bytes)
+	within("connections", int64(l.Connections), 1, 10000000, number)
+	within("connections_per_address", int64(l.ConnectionsPerAddress), 1, 10000000, number)
+	within("connections_per_prefix", int64(l.ConnectionsPerPrefix), 1, 10000000, number)
+	within("prefix_ipv4", int64(l.PrefixIPv4), 1, 32, number)
+	within("prefix_ipv6", int64(l.PrefixIPv6), 1, 128, number)
+	within("handshakes", int64(l.Handshakes), 1, 10000000, number)
+	within("handshake_rate", int64(l.HandshakeRate), 1, 1000000, number)
+	within("handshake_rate_per_prefix", int64(l.HandshakeRatePerPrefix), 1, 1000000, number)
 	within("drain_timeout", int64(l.DrainTimeout), int64(time.Millisecond), int64(24*time.Hour), duration)
 }

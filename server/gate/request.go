@@ -49,7 +49,7 @@ func (w *response) request(ctx context.Context) (*http.Request, bool) {
 		}
 	}
 	if req.HasBody {
-		w.body = requestBody{x: x, stream: w.stream}
+		w.body = requestBody{x: x, stream: w.stream, left: x.bodyBytesMax()}
 		r.Body = &w.body
 		if x.ContentLength < 0 && req.Proto == cache.HTTP1 {
 			r.TransferEncoding = []string{"chunked"}
@@ -90,20 +90,23 @@ type requestBody struct {
 	mu   sync.Mutex
 	done bool // the handler has returned: transports may read on
 	eof  bool
+	left int64 // of what the body may have; -1: it has had more
 }
 
 // Read implements io.Reader.
 func (b *requestBody) Read(p []byte) (int, error) {
 	b.mu.Lock()
-	done, eof := b.done, b.eof
+	done, eof, left := b.done, b.eof, b.left
 	b.mu.Unlock()
 	switch {
 	case done:
 		return 0, http.ErrBodyReadAfterClose
 	case eof:
 		return 0, io.EOF
+	case left < 0:
+		return 0, errBodyTooLong
 	}
-	n, err := b.stream.Read(p)
+	n, err := b.stream.Read(p[:min(int64(len(p)), left+1)]) // one more shows that there is more
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.done {
@@ -111,6 +114,10 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	}
 	stats := &b.x.door.stats
 	stats.BytesReceived[b.x.Request.Proto-1].Add(uint64(n))
+	if b.left -= int64(n); b.left < 0 {
+		stats.BodiesRefused.Add(1)
+		return n - 1, errBodyTooLong
+	}
 	switch {
 	case err == io.EOF:
 		b.eof = true
@@ -136,6 +143,17 @@ func (b *requestBody) takeTrailers() {
 
 // Close implements io.Closer. What is left unread is the engine's affair.
 func (b *requestBody) Close() error { return nil }
+
+// errBodyTooLong is what handlers read instead of the end of a body that is longer
+// than it may be.
+var errBodyTooLong = errors.New("gate: the request's body is longer than limits.body_bytes")
+
+// tooLong says whether the body turned out to be longer than it may be.
+func (b *requestBody) tooLong() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.left < 0
+}
 
 // end is called when the handler has returned.
 func (b *requestBody) end() {

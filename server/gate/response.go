@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"edgecdn/cache"
+	"edgecdn/internal/unit"
 )
 
 // heldMax is how much of a body of unknown length is held back for its length to
@@ -46,6 +47,8 @@ type response struct {
 	held     []byte
 	err      error // of the first write that failed
 	hijacked net.Conn
+	refused  bool // the body was too long
+	deaf     bool // and has been answered: what the handler writes is dropped
 }
 
 // serve runs the handler to a finished or aborted response.
@@ -151,6 +154,13 @@ func (w *response) WriteHeader(status int) {
 		return
 	}
 	x := w.x
+	if !w.refused && w.body.tooLong() {
+		// Whatever the handler makes of a body that does not end, this is the reason.
+		w.refused = true
+		w.refuse(http.StatusRequestEntityTooLarge, "the content is longer than "+unit.Bytes(x.bodyBytesMax()).String())
+		w.deaf = true
+		return
+	}
 	w.wrote, x.Status, x.FirstByte = true, status, time.Since(x.start)
 	if status == http.StatusSwitchingProtocols {
 		return // the handler takes the connection and writes it itself
@@ -283,6 +293,8 @@ func (w *response) Write(p []byte) (int, error) {
 	switch {
 	case w.err != nil:
 		return 0, w.err
+	case w.deaf:
+		return len(p), nil
 	case len(p) == 0:
 		return 0, nil
 	case !bodyAllowed(w.x.Status):
@@ -351,7 +363,7 @@ func (w *response) copyable() bool {
 	if !w.wrote {
 		w.WriteHeader(http.StatusOK)
 	}
-	if w.hijacked != nil || w.framing.Bodyless || w.framing.Length < 0 || w.err != nil {
+	if w.hijacked != nil || w.deaf || w.framing.Bodyless || w.framing.Length < 0 || w.err != nil {
 		return false
 	}
 	w.push()

@@ -20,6 +20,26 @@ const tokens = 10
 // under "other".
 const hostsMax = 1000
 
+// Refusal is why a connection was closed before it was served.
+type Refusal int
+
+// The refusals, by the limit that was met.
+const (
+	TooManyConnections Refusal = iota
+	TooManyOfAddress
+	TooManyOfPrefix
+	TooManyHandshakes
+	TooManyHandshakesPerSecond
+	TooManyHandshakesPerSecondOfPrefix
+	refusals
+)
+
+// RefusalNames are the limits' names, by Refusal.
+var RefusalNames = [refusals]string{
+	"connections", "connections_per_address", "connections_per_prefix",
+	"handshakes", "handshake_rate", "handshake_rate_per_prefix",
+}
+
 // LatencyBounds are the upper bounds of a Histogram's buckets, in order; what is
 // above the last falls into a bucket of its own.
 var LatencyBounds = [...]time.Duration{
@@ -63,6 +83,13 @@ type Stats struct {
 	ConnectionsOpen [protocols]atomic.Int64
 	// ConnectionsAccepted counts connections that were ever open, by protocol.
 	ConnectionsAccepted [protocols]atomic.Uint64
+	// ConnectionsRefused counts connections that were closed at once because of a
+	// limit, by Refusal.
+	ConnectionsRefused [refusals]atomic.Uint64
+	// HandshakesBusy is the number of TLS handshakes under way, over TCP and QUIC.
+	HandshakesBusy atomic.Int64
+	// BodiesRefused counts requests answered 413 because of limits.body_bytes.
+	BodiesRefused atomic.Uint64
 	// HandlersBusy is the number of handlers at work.
 	HandlersBusy atomic.Int64
 	// HandlersRefused counts requests answered 503 because limits.handlers was reached.
