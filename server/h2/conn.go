@@ -23,7 +23,7 @@ import (
 const (
 	// idleInput is what a connection reads into until a frame needs more: most of
 	// many connections are idle.
-	idleInput     = 2 << 10
+	idleInput     = 1 << 10
 	inputBytesMax = headerSize + frameBytesMax
 	// Bytes of request bodies that a client may send ahead of their readers.
 	streamWindow, connWindow = 1 << 20, 4 << 20
