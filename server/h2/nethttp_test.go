@@ -70,8 +70,10 @@ var stories = []story{
 		w.WriteHeader(304)
 	}},
 	{name: "odd status", handler: func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(799) }},
-	{name: "error", handler: func(w http.ResponseWriter, r *http.Request) { http.Error(w, "no", 503) }},
-	{name: "redirect", handler: func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/there", 307) }},
+	{name: "error", handler: func(w http.ResponseWriter, r *http.Request) { http.Error(w, "no", http.StatusServiceUnavailable) }},
+	{name: "redirect", handler: func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, "/there", http.StatusTemporaryRedirect)
+	}},
 	{name: "twice the header", handler: func(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(201)
 		w.WriteHeader(500)

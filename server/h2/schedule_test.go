@@ -2,7 +2,6 @@ package h2
 
 import (
 	"fmt"
-	"io"
 	"net/http"
 	"slices"
 	"testing"
@@ -38,7 +37,7 @@ func TestOrder(t *testing.T) {
 	inner := o.handler
 	o.handler = func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/handler" { // as large, but written by a handler
-			_, _ = io.WriteString(w, string(make([]byte, size)))
+			_, _ = w.Write(make([]byte, size))
 			return
 		}
 		inner(w, r)
