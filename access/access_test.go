@@ -10,6 +10,7 @@ import (
 
 func TestJudge(t *testing.T) {
 	open := tableRoute(t, route.Policy{})
+	a := access.New()
 	readOnly := tableRoute(t, route.Policy{Methods: []string{"GET", "HEAD"}})
 	yes := true
 	purging := tableRoute(t, route.Policy{Methods: []string{"GET"}, Purge: &yes})
@@ -35,7 +36,7 @@ func TestJudge(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			v := access.Judge(test.route, test.method, netip.Addr{})
+			v := a.Judge(test.route, test.method, netip.Addr{})
 			if v.Action != test.action || v.Status != test.status || v.Allow != test.allow {
 				t.Errorf("Judge(%s) = %+v, want action %d, status %d, Allow %q", test.method, v, test.action, test.status, test.allow)
 			}
@@ -48,8 +49,9 @@ func TestJudge(t *testing.T) {
 
 func TestJudgeAllowsWithoutAllocating(t *testing.T) {
 	r := tableRoute(t, route.Policy{})
+	a := access.New()
 	client := netip.MustParseAddr("192.0.2.1")
-	if n := testing.AllocsPerRun(100, func() { access.Judge(r, "GET", client) }); n != 0 {
+	if n := testing.AllocsPerRun(100, func() { a.Judge(r, "GET", client) }); n != 0 {
 		t.Errorf("%v allocations, want none", n)
 	}
 }

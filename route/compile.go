@@ -74,10 +74,16 @@ func compileHost(given *Host, index int) *host {
 	}
 	out := &host{exact: make(map[string]*Route), prefix: make(map[string]*Route)}
 	out.own = compile("/*", &h.Policy)
+	out.own.Access.name(name, "")
 	for i := range h.Routes {
 		path := &h.Routes[i]
 		merged := merge(&h.Policy, &path.Policy)
 		r := compile(path.Path, &merged)
+		if path.Access.Rates == nil {
+			r.Access.name(name, "") // one bucket with the host
+		} else {
+			r.Access.name(name, path.Path)
+		}
 		base, isPrefix := strings.CutSuffix(path.Path, "/*")
 		switch {
 		case !isPrefix:
@@ -103,6 +109,7 @@ func merge(host, path *Policy) Policy {
 		out.Methods = host.Methods
 	}
 	inherit(&out.Purge, host.Purge)
+	out.Access = mergeAccess(&host.Access, &path.Access)
 	if out.BodyBytes == 0 {
 		out.BodyBytes = host.BodyBytes
 	}
@@ -196,6 +203,7 @@ func compilePolicy(p *Policy) *Route {
 	c := &p.Cache
 	r := &Route{
 		Origin:               p.Origin,
+		Access:               compileAccess(&p.Access),
 		BodyBytes:            int64(p.BodyBytes),
 		Request:              compileFields(p.Request),
 		Response:             compileFields(p.Response),

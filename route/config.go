@@ -44,6 +44,8 @@ type Policy struct {
 	// scope purge (admin.tokens): it forgets the URL that it asks for, and is
 	// answered by the edge. It is never passed on to an origin. Default false.
 	Purge *bool `yaml:"purge"`
+	// Access says which clients are let in, and how often.
+	Access Access `yaml:"access"`
 	// BodyBytes that a request may have; longer ones are answered 413. Default:
 	// server.limits.body_bytes.
 	BodyBytes unit.Bytes `yaml:"body_bytes"`
@@ -56,6 +58,33 @@ type Policy struct {
 	Request Fields `yaml:"request"`
 	// Response fields changed on the way to the client, after the cache.
 	Response Fields `yaml:"response"`
+}
+
+// Access says which clients may ask, and how often. A path that says something
+// itself has that instead of its host's, list by list. Redirects are answered
+// before.
+type Access struct {
+	// Allow lists the networks and addresses that are let in; others are answered
+	// 403. Default: all.
+	Allow []string `yaml:"allow"`
+	// Deny lists networks and addresses that are answered 403, whatever allow says.
+	Deny []string `yaml:"deny"`
+	// Rates that each client is held to; requests beyond any of them are answered
+	// 429 with Retry-After.
+	Rates []Rate `yaml:"rates"`
+}
+
+// Rate is how often each client may ask: a token bucket.
+type Rate struct {
+	// Key says what a client is: address (an IPv4 address, an IPv6 /64, which one
+	// customer has) or prefix (an IPv4 /24, an IPv6 /48). Default address.
+	Key string `yaml:"key"`
+	// Requests in each period.
+	Requests int `yaml:"requests"`
+	// Per is the period. Default 1s.
+	Per time.Duration `yaml:"per"`
+	// Burst that may come at once. Default: requests.
+	Burst int `yaml:"burst"`
 }
 
 // Fields sets and removes header fields. Fields that frame the message or

@@ -29,6 +29,8 @@ type Route struct {
 	Origin  string
 	Methods []string // nil: see Allows
 	Purge   bool     // PURGE is let in, to be answered by the edge
+	// Access is nil where every client may ask as often as it likes.
+	Access *Clients
 	// BodyBytes that a request may have; 0 where the server's limit holds.
 	BodyBytes int64
 	Rewrite   *Rewrite

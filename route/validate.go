@@ -246,6 +246,7 @@ func validatePolicy(at string, p *Policy, origin func(string) string, r reporter
 			r.add(path, "methods are case-sensitive: write %q instead of %q", strings.ToUpper(method), method)
 		}
 	}
+	validateAccess(at+".access", &p.Access, r)
 	if p.BodyBytes < 0 || p.BodyBytes > unit.TiB {
 		r.add(at+".body_bytes", "%s is out of bounds: choose from 1B to 1TiB", p.BodyBytes)
 	}

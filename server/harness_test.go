@@ -98,7 +98,7 @@ func (o *setup) fill(t testing.TB) Seam {
 	if o.config.Data == "" {
 		o.config.Data = t.TempDir()
 	}
-	return Seam{Seam: gate.Seam{Match: table.Match, Judge: access.Judge, Lookup: o.lookup, Handler: o.handler}, Draining: o.drained}
+	return Seam{Seam: gate.Seam{Match: table.Match, Judge: access.New().Judge, Lookup: o.lookup, Handler: o.handler}, Draining: o.drained}
 }
 
 // start runs a server until the test ends.

@@ -52,6 +52,7 @@ type node struct {
 	table  atomic.Pointer[route.Table] // replaced whole by a reload
 	origin *origin.Transport
 	cache  *cache.Cache
+	access *access.Access
 	server *server.Server
 }
 
@@ -103,8 +104,9 @@ func (n *node) open(cfg *config.Config) (err error) {
 	if err := n.remember(); err != nil {
 		return err
 	}
+	n.access = access.New()
 	n.server, err = server.New(cfg.Server, server.Seam{
-		Seam:     gate.Seam{Match: n.match, Judge: access.Judge, Lookup: n.cache.Lookup, Handler: n.keepPurges(n.cache)},
+		Seam:     gate.Seam{Match: n.match, Judge: n.access.Judge, Lookup: n.cache.Lookup, Handler: n.keepPurges(n.cache)},
 		Draining: func() { n.state.enter(draining) },
 	}, n.log)
 	if err != nil {

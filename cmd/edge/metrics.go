@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"edgecdn/access"
 	"edgecdn/admin"
 	"edgecdn/cache"
 	"edgecdn/server/gate"
@@ -34,6 +35,7 @@ func (n *node) samples(to func(admin.Sample)) {
 	}
 	front := n.server.Stats()
 	emit.server(front.Gate)
+	emit.access(n.access.Stats())
 	emit.h1(front.H1)
 	emit.h2(front.H2)
 	emit.h3(front.H3)
@@ -130,6 +132,12 @@ func (emit emitter) server(s *gate.Stats) {
 	emit.counter("edge_quic_retries_total", "QUIC clients asked to prove their address.", s.Retries.Load())
 	emit.counter("edge_access_log_dropped_total", "Access log lines dropped because the writer was behind.", s.LogDropped.Load())
 	emit.counter("edge_access_log_errors_total", "Access log lines that could not be written.", s.LogErrors.Load())
+}
+
+func (emit emitter) access(s *access.Stats) {
+	const name, help = "edge_access_denied_total", "Requests refused because of who asks: by address, by rate."
+	emit.counter(name, help, s.Addresses.Load(), admin.Label{Name: "reason", Value: "address"})
+	emit.counter(name, help, s.Rates.Load(), admin.Label{Name: "reason", Value: "rate"})
 }
 
 func (emit emitter) admin(s *admin.Stats) {

@@ -22,6 +22,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 
+	"edgecdn/access"
 	"edgecdn/admin"
 	"edgecdn/cache"
 	"edgecdn/cache/store"
@@ -230,6 +231,7 @@ func TestEveryCountIsExported(t *testing.T) {
 		emit  func(emitter, any)
 	}{
 		{new(gate.Stats), func(e emitter, s any) { e.server(s.(*gate.Stats)) }},
+		{new(access.Stats), func(e emitter, s any) { e.access(s.(*access.Stats)) }},
 		{new(h1.Stats), func(e emitter, s any) { e.h1(s.(*h1.Stats)) }},
 		{new(h2.Stats), func(e emitter, s any) { e.h2(s.(*h2.Stats)) }},
 		{new(h3.Stats), func(e emitter, s any) { e.h3(s.(*h3.Stats)) }},

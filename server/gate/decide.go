@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
+	"time"
 
 	"edgecdn/access"
 	"edgecdn/cache"
@@ -168,6 +169,10 @@ func (x *Exchange) deny(v access.Verdict) Decision {
 	x.door.stats.Denied.Add(1)
 	if v.Allow != "" {
 		x.Reply.Fields = append(x.Reply.Fields, cache.Field{Name: "allow", Value: v.Allow})
+	}
+	if v.RetryAfter > 0 {
+		seconds := int64((v.RetryAfter + time.Second - 1) / time.Second)
+		x.Reply.Fields = append(x.Reply.Fields, cache.Field{Name: "retry-after", Value: strconv.FormatInt(seconds, 10)})
 	}
 	return x.Refuse(v.Status, v.Reason)
 }

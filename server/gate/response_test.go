@@ -134,7 +134,7 @@ func testDoor(t testing.TB, handler http.HandlerFunc) *Door {
 	if err != nil {
 		t.Fatal(err)
 	}
-	seam := Seam{Match: table.Match, Judge: access.Judge, Handler: handler,
+	seam := Seam{Match: table.Match, Judge: access.New().Judge, Handler: handler,
 		Lookup: func(*cache.Request) (cache.Hit, bool) { return cache.Hit{}, false }}
 	g, err := New(seam, Limits{}, AccessLog{Format: "off"}, slog.New(slog.DiscardHandler))
 	if err != nil {

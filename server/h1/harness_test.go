@@ -91,7 +91,7 @@ func start(t testing.TB, o setup) *edge {
 	}
 	e := &edge{t: t, log: &logBuffer{}}
 	log := slog.New(slog.NewTextHandler(e.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	seam := gate.Seam{Match: table.Match, Judge: access.Judge, Lookup: o.lookup, Handler: o.handler}
+	seam := gate.Seam{Match: table.Match, Judge: access.New().Judge, Lookup: o.lookup, Handler: o.handler}
 	if e.gate, err = gate.New(seam, o.limits, gate.AccessLog{Format: "off"}, log); err != nil {
 		t.Fatal(err)
 	}

@@ -44,7 +44,7 @@ func FuzzConnection(f *testing.F) {
 		f.Fatal(err)
 	}
 	seam := gate.Seam{
-		Match: table.Match, Judge: access.Judge, Lookup: func(*cache.Request) (cache.Hit, bool) { return cache.Hit{}, false },
+		Match: table.Match, Judge: access.New().Judge, Lookup: func(*cache.Request) (cache.Hit, bool) { return cache.Hit{}, false },
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			n, _ := io.Copy(io.Discard, r.Body)
 			_, _ = w.Write(make([]byte, min(n*100, 1<<20)+10))

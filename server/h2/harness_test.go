@@ -101,7 +101,7 @@ func start(t testing.TB, o setup) *edge {
 		o.handler = func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "made by the handler") }
 	}
 	e := &edge{t: t}
-	seam := gate.Seam{Match: table.Match, Judge: access.Judge, Lookup: o.lookup, Handler: o.handler}
+	seam := gate.Seam{Match: table.Match, Judge: access.New().Judge, Lookup: o.lookup, Handler: o.handler}
 	e.gate, err = gate.New(seam, o.limits, gate.AccessLog{Format: "off"}, slog.New(slog.NewTextHandler(&e.log, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	if err != nil {
 		t.Fatal(err)

@@ -105,7 +105,7 @@ func newGate(t testing.TB, o *setup) *gate.Gate {
 		o.handler = func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "made by the handler") }
 	}
 	g, err := gate.New(gate.Seam{
-		Match: table.Match, Judge: access.Judge, Lookup: c.Lookup,
+		Match: table.Match, Judge: access.New().Judge, Lookup: c.Lookup,
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if strings.HasPrefix(r.URL.Path, "/h/") || r.URL.Path == "*" {
 				o.handler(w, r)
