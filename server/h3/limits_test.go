@@ -129,7 +129,7 @@ func TestHeaderTimeout(t *testing.T) {
 }
 
 func TestIdle(t *testing.T) {
-	e := start(t, setup{limits: gate.Limits{IdleTimeout: 50 * time.Millisecond}})
+	e := start(t, setup{limits: gate.Limits{IdleTimeout: 500 * time.Millisecond}})
 	c := newTalk(t, e.dial())
 	c.wantAlive()
 	if id := c.goaway(); id != 4 {
@@ -143,8 +143,8 @@ func TestIdle(t *testing.T) {
 
 // TestBusyIsNotIdle has a slow handler keep its connection.
 func TestBusyIsNotIdle(t *testing.T) {
-	e := start(t, setup{limits: gate.Limits{IdleTimeout: 20 * time.Millisecond}, handler: func(w http.ResponseWriter, r *http.Request) {
-		<-time.After(200 * time.Millisecond)
+	e := start(t, setup{limits: gate.Limits{IdleTimeout: 400 * time.Millisecond}, handler: func(w http.ResponseWriter, r *http.Request) {
+		<-time.After(time.Second)
 		_, _ = io.WriteString(w, "at last")
 	}})
 	c := newTalk(t, e.dial())
