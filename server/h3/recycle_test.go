@@ -15,7 +15,7 @@ func TestReprioritiseAtTheEnd(t *testing.T) {
 		c := newTalk(t, e.dial())
 		updates := c.uni(streamControl, frame(frameSettings, nil))
 		clients.Go(func() {
-			for i := range uint64(200) {
+			for i := range uint64(60) {
 				s := c.ask(headersFrame(getFields("/20000")...)) // a goroutine of its own
 				b := frame(framePriorityRequest, append(varints(4*i), "u=1"...))
 				for range 6 {
