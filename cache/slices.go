@@ -248,6 +248,10 @@ func (x *exchange) rangeMiss(fd found, first int64) bool {
 	case verdictFailed:
 		x.failFetch(f.err)
 		return false
+	case verdictLive:
+		if leader {
+			f.abandon() // what came is no part: it is asked for as the client does
+		}
 	}
 	x.pass(fd.fwd, f.detail)
 	return false

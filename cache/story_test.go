@@ -150,6 +150,9 @@ func (b *bed) open(disk store.DiskConfig) {
 		if err := tiered.Close(); err != nil {
 			t.Error("store.Close:", err)
 		}
+		if n := b.origin.bodies.open.Load(); n != 0 {
+			t.Errorf("%d bodies of the origin's were not closed", n)
+		}
 	}
 }
 
@@ -163,6 +166,7 @@ type scriptedOrigin struct {
 	answers  map[string]answerFunc // by path; "" for all
 	requests int
 	last     *http.Request
+	bodies   bodies
 }
 
 func (o *scriptedOrigin) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -180,7 +184,11 @@ func (o *scriptedOrigin) RoundTrip(r *http.Request) (*http.Response, error) {
 			return nil, err
 		}
 	}
-	return answer(r)
+	resp, err := answer(r)
+	if err == nil {
+		o.bodies.watch(resp)
+	}
+	return resp, err
 }
 
 // scripted parses an origin's answer. {date} is the time of the answer, {date-1h}
