@@ -163,6 +163,9 @@ func (c *Cache) receive(r *Request, resp *http.Response, sent time.Time) receive
 	if rt.StripSetCookie && !rt.Bypass && (r.Method == http.MethodGet || r.Method == http.MethodHead) {
 		fields = without(fields, "set-cookie")
 	}
+	if rt.HSTS != "" {
+		fields = without(fields, "strict-transport-security") // the engines say ours
+	}
 	directives, targeted := effectiveControl(fields, rt.Targets)
 	return received{status: resp.StatusCode, fields: fields,
 		control: directives, targeted: targeted, requestTime: sent, responseTime: now}

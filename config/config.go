@@ -174,6 +174,9 @@ func (c *Config) fillDefaults() {
 	}
 	for i := range c.Hosts {
 		c.Hosts[i] = c.Hosts[i].WithDefaults()
+		if file := c.Hosts[i].ClientCA; file != "" {
+			c.Server.ClientCAs = append(c.Server.ClientCAs, file)
+		}
 	}
 }
 
@@ -214,6 +217,11 @@ func (c *Config) validateOwn(report func(path, problem string)) {
 	}
 	if len(c.Server.HTTP)+len(c.Server.HTTPS) == 0 {
 		report("server", `listens nowhere: give addresses under http or https, such as http: [":80"]`)
+	}
+	for i := range c.Hosts {
+		if c.Hosts[i].ClientCA != "" && len(c.Server.HTTPS) == 0 {
+			report(fmt.Sprintf("hosts[%d].client_ca", i), "asks for certificates where nothing listens for TLS: give addresses under server.https")
+		}
 	}
 	if len(c.Hosts) == 0 {
 		report("hosts", `is missing: name at least one host, such as {names: ["*"], origin: web}`)

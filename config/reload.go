@@ -16,7 +16,7 @@ import (
 // one is refused, so that file and node never differ unseen.
 var restart = []string{
 	"node", "data", "log.format", "admin.listen", "admin.public",
-	"server.http", "server.https", "server.http3", "server.access_log",
+	"server.http", "server.https", "server.http3", "server.alt_svc_port", "server.access_log",
 	"server.limits.header_bytes", "server.limits.header_timeout", "server.limits.idle_timeout", "server.limits.streams",
 }
 

@@ -70,6 +70,7 @@ func compileHost(given *Host, index int) *host {
 	compile := func(pattern string, p *Policy) *Route {
 		r := compilePolicy(p)
 		r.Host, r.Pattern, r.HostIndex, r.redirects = name, pattern, index, redirects
+		r.ClientCA, r.HSTS = h.ClientCA, h.HSTS.value()
 		return r
 	}
 	out := &host{exact: make(map[string]*Route), prefix: make(map[string]*Route)}

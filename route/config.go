@@ -16,6 +16,12 @@ type Host struct {
 	// ("*.example.com", one or more labels) or "*" for all that nobody else
 	// took. The most specific name wins.
 	Names []string `yaml:"names"`
+	// ClientCA is a PEM file of authorities. Clients must show a certificate of one
+	// of them when they connect to a name of this host (mutual TLS); requests in
+	// the clear are refused, but for redirects. Default: none is asked for.
+	ClientCA string `yaml:"client_ca"`
+	// HSTS has browsers come over TLS alone (RFC 6797).
+	HSTS HSTS `yaml:"hsts"`
 	// Policy holds for the whole host.
 	Policy `yaml:",inline"`
 	// Redirects are tried first, in order. One that would lead to the very URL
@@ -23,6 +29,18 @@ type Host struct {
 	Redirects []Redirect `yaml:"redirects"`
 	// Routes refine the policy for paths. The longest match wins.
 	Routes []Path `yaml:"routes"`
+}
+
+// HSTS says what Strict-Transport-Security tells browsers, in every response over
+// TLS. What an origin says there is left out then.
+type HSTS struct {
+	// MaxAge is for how long. 0s: the field is not sent, and the origin's is.
+	MaxAge time.Duration `yaml:"max_age"`
+	// Subdomains includes all names below the host's. Default false.
+	Subdomains bool `yaml:"subdomains"`
+	// Preload asks to be put into lists that browsers come with; it wants a year
+	// and subdomains. Default false.
+	Preload bool `yaml:"preload"`
 }
 
 // Path refines its host's policy for some paths: what it leaves out is inherited.

@@ -25,6 +25,11 @@ type Route struct {
 	// HostIndex numbers the hosts of a Table from 0, for counters without maps.
 	HostIndex int
 
+	// ClientCA is the file of authorities of client certificates, "" for none.
+	ClientCA string
+	// HSTS is the value of Strict-Transport-Security, "" for none.
+	HSTS string
+
 	// Origin is "" where a host only redirects: what no redirect takes is 404.
 	Origin  string
 	Methods []string // nil: see Allows

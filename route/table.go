@@ -59,6 +59,14 @@ func NewTable(hosts []Host) (*Table, error) {
 // Hosts returns the first name of each host, by HostIndex.
 func (t *Table) Hosts() []string { return t.names }
 
+// ClientCA returns the client_ca of the host that has a name (lower case), "" for none.
+func (t *Table) ClientCA(name string) string {
+	if h := t.host(name); h != nil {
+		return h.own.ClientCA
+	}
+	return ""
+}
+
 // Match returns the route of a request for host (lower case, without the
 // scheme's default port) and target (origin form as sent, or "*"). It fails with
 // ErrNoHost, ErrNoRoute or ErrAmbiguous. The port does not matter, nor does a

@@ -49,6 +49,7 @@ func ValidateHosts(hosts []Host, origin func(name string) (problem string), repo
 		validateRedirects(at, hosts[i].Redirects, r)
 		validatePolicy(at, &hosts[i].Policy, origin, r)
 		validateRoutes(at, &hosts[i], origin, r)
+		hosts[i].HSTS.validate(at+".hsts", r)
 	}
 }
 

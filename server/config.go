@@ -38,6 +38,12 @@ type Config struct {
 	// Data is the folder under which the development certificate and the key
 	// of stateless resets are kept. Not part of the file: the node's own.
 	Data string `yaml:"-"`
+	// ClientCAs are the files that hosts name as client_ca. Not part of the file:
+	// the hosts'.
+	ClientCAs []string `yaml:"-"`
+	// AltSvcPort is the UDP port that clients are told to find HTTP/3 at, where it
+	// is published at another than the listener's. Default: the listener's.
+	AltSvcPort int `yaml:"alt_svc_port"`
 }
 
 // AccessLog and Limits are the gate's.
@@ -78,6 +84,9 @@ func (c *Config) Validate(report func(path, problem string)) {
 			seen[address] = path
 		}
 	}
+	if c.AltSvcPort < 0 || c.AltSvcPort > 65535 {
+		report("alt_svc_port", fmt.Sprintf("%d is no port: write a number from 1 to 65535", c.AltSvcPort))
+	}
 	c.TLS.validate(func(path, problem string) { report("tls."+path, problem) })
 	switch c.AccessLog.Format {
 	case "", "json", "combined", "off":
@@ -115,6 +124,8 @@ func (c *Config) unchangeable(next *Config) string {
 		return "https"
 	case *c.HTTP3 != *next.HTTP3:
 		return "http3"
+	case c.AltSvcPort != next.AltSvcPort:
+		return "alt_svc_port"
 	case c.EarlyData != next.EarlyData:
 		return "early_data"
 	case c.AccessLog != next.AccessLog:

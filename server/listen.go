@@ -4,6 +4,7 @@ package server
 // either has every door that it was told to have, or says which it cannot get.
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -68,7 +69,7 @@ func (s *Server) open(opened *closers) error {
 		*opened = append(*opened, tcp)
 		d.Listener = tcp.Addr().String()
 		if udp != nil {
-			d.AltSvc = fmt.Sprintf(`h3=":%d"; ma=86400`, tcp.Addr().(*net.TCPAddr).Port)
+			d.AltSvc = fmt.Sprintf(`h3=":%d"; ma=86400`, cmp.Or(s.config.AltSvcPort, tcp.Addr().(*net.TCPAddr).Port))
 		}
 		s.doors, s.engines = append(s.doors, d), append(s.engines, s.newTCPEngine(d, key, tcp, s.tlsConfig(false)))
 		if udp == nil {

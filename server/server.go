@@ -31,6 +31,10 @@ type Seam struct {
 	// Draining, if set, is called once, before the first listener closes, so that
 	// readiness can be withdrawn. It may block for as long as that takes to be seen.
 	Draining func()
+	// ClientCA returns the client_ca of the host that a name (in lower case, ""
+	// for none) in a TLS handshake leads to, "" for none: one of
+	// Config.ClientCAs. nil: no host has one. It must not block.
+	ClientCA func(serverName string) string
 }
 
 // Encoders makes the header blocks that the engines send hits with, for
@@ -62,7 +66,9 @@ type Server struct {
 	stats    Stats
 	bounds   *bounds
 	announce func() // of the drain
-	log      *slog.Logger
+	// hostClientCA is Seam.ClientCA.
+	hostClientCA func(serverName string) string
+	log          *slog.Logger
 
 	live     atomic.Pointer[live]
 	draining atomic.Bool
@@ -81,17 +87,19 @@ type live struct {
 	config       Config
 	certificates *certificates // nil where there is no https
 	ways         handshakes
+	authorities  map[string]*clientAuthority // by file, those of Config.ClientCAs
 }
 
 // New checks the configuration and loads certificates. It opens no socket and
 // starts nothing.
 func New(config Config, seam Seam, log *slog.Logger) (*Server, error) {
-	s := &Server{config: config.WithDefaults(), announce: seam.Draining, log: log, tickets: [][32]byte{newTicketKey()}}
+	s := &Server{config: config.WithDefaults(), announce: seam.Draining, hostClientCA: seam.ClientCA, log: log, tickets: [][32]byte{newTicketKey()}}
 	next, err := s.prepare(config)
 	if err != nil {
 		return nil, err
 	}
 	s.install(next)
+	seam.Proven = s.proven
 	s.gate, err = gate.New(seam.Seam, config.Limits, s.config.AccessLog, log)
 	if err != nil {
 		return nil, err
@@ -110,9 +118,12 @@ func (s *Server) prepare(config Config) (*live, error) {
 	}
 	config = config.WithDefaults()
 	config.Data = s.config.Data
-	next := &live{config: config, ways: s.newHandshakes()}
+	authorities, err := loadClientAuthorities(config.ClientCAs)
+	if err != nil {
+		return nil, err
+	}
+	next := &live{config: config, ways: s.newHandshakes(authorities), authorities: authorities}
 	if len(config.HTTPS) > 0 {
-		var err error
 		if next.certificates, err = loadCertificates(config, s.log); err != nil {
 			return nil, err
 		}

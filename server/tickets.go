@@ -7,7 +7,6 @@ package server
 
 import (
 	"crypto/rand"
-	"crypto/tls"
 	"slices"
 	"time"
 )
@@ -48,8 +47,9 @@ func (s *Server) SetTicketKeys(keys [][32]byte) {
 	s.live.Load().ways.setTicketKeys(s.tickets)
 }
 
-func (w *handshakes) setTicketKeys(keys [][32]byte) {
-	for _, config := range []*tls.Config{w.tcp, w.quic} {
-		config.SetSessionTicketKeys(keys)
+func (h handshakes) setTicketKeys(keys [][32]byte) {
+	for _, w := range h {
+		w.tcp.SetSessionTicketKeys(keys)
+		w.quic.SetSessionTicketKeys(keys)
 	}
 }

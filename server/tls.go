@@ -69,17 +69,31 @@ type TLSStats struct {
 	ReloadsFailed atomic.Uint64
 }
 
-// handshakes are the ways of shaking hands under one configuration.
-type handshakes struct {
-	tcp, quic *tls.Config
-}
+// way is how hands are shaken for some hosts.
+type way struct{ tcp, quic *tls.Config }
+
+// handshakes are the ways under one configuration, by the file of the hosts'
+// client_ca, "" for hosts without.
+type handshakes map[string]way
 
 // newHandshakes makes the ways for the certificates that hold at each handshake.
-func (s *Server) newHandshakes() handshakes {
-	way := func(least uint16, protocols ...string) *tls.Config {
-		return &tls.Config{MinVersion: least, NextProtos: protocols, GetCertificate: s.certificate}
+func (s *Server) newHandshakes(authorities map[string]*clientAuthority) handshakes {
+	config := func(authority *clientAuthority, least uint16, protocols ...string) *tls.Config {
+		c := &tls.Config{MinVersion: least, NextProtos: protocols, GetCertificate: s.certificate}
+		if authority != nil {
+			c.ClientAuth, c.ClientCAs = tls.RequireAndVerifyClientCert, authority.pool
+		}
+		return c
 	}
-	return handshakes{tcp: way(tls.VersionTLS12, "h2", "http/1.1"), quic: way(tls.VersionTLS13, "h3")}
+	ways := handshakes{}
+	add := func(file string, authority *clientAuthority) {
+		ways[file] = way{tcp: config(authority, tls.VersionTLS12, "h2", "http/1.1"), quic: config(authority, tls.VersionTLS13, "h3")}
+	}
+	add("", nil)
+	for file, authority := range authorities {
+		add(file, authority)
+	}
+	return ways
 }
 
 // certificate is a tls.Config's GetCertificate.
@@ -97,12 +111,17 @@ func (s *Server) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, erro
 func (s *Server) tlsConfig(quic bool) *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS12,
-		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
-			ways := &s.live.Load().ways
-			if quic {
-				return ways.quic, nil
+		GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+			file := s.clientCA(hello.ServerName)
+			chosen, ok := s.live.Load().ways[file]
+			if !ok {
+				// In the middle of a reload: who comes again finds it done.
+				return nil, fmt.Errorf("server: client_ca %s is not loaded", file)
 			}
-			return ways.tcp, nil
+			if quic {
+				return chosen.quic, nil
+			}
+			return chosen.tcp, nil
 		},
 	}
 }

@@ -18,6 +18,7 @@ type cli struct {
 	Get     getCmd     `cmd:"" help:"Fetch a URL and explain what the caches on the way did."`
 	Store   storeCmd   `cmd:"" help:"Look into the disk tier of a stopped node."`
 	Token   tokenCmd   `cmd:"" help:"Make, list and revoke tokens of the admin listener."`
+	Trust   trustCmd   `cmd:"" help:"Say how to trust the development certificate of a node."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
 

@@ -133,8 +133,19 @@ func (x *Exchange) admit() (v access.Verdict, decided bool) {
 		return v, true
 	}
 	req.Route = matched
+	if matched.ClientCA != "" && x.TLS != nil && !g.seam.Proven(matched.ClientCA, x.TLS) {
+		g.stats.Denied.Add(1)
+		// The client comes again with a connection of its own to this host (RFC 9110 15.5.20).
+		x.Refuse(http.StatusMisdirectedRequest, "this host wants a client certificate, which this connection was not asked for: connect to it by its name")
+		return v, true
+	}
 	if location, status, ok := matched.Redirect(req.Scheme, req.Host, req.Target); ok {
 		x.redirect(location, status)
+		return v, true
+	}
+	if matched.ClientCA != "" && x.TLS == nil {
+		g.stats.Denied.Add(1)
+		x.Refuse(http.StatusForbidden, "this host wants a client certificate: ask over https")
 		return v, true
 	}
 	if matched.Origin == "" { // only redirects, and none applied

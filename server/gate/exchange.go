@@ -96,6 +96,15 @@ func (d *Door) Begin(p cache.Proto) *Exchange {
 	return x
 }
 
+// HSTS returns the value of Strict-Transport-Security that the response must have,
+// "" for none: it says nothing over connections in the clear (RFC 6797 7.2).
+func (x *Exchange) HSTS() string {
+	if x.TLS == nil || x.Request.Route == nil {
+		return ""
+	}
+	return x.Request.Route.HSTS
+}
+
 // Door returns the listener that the exchange came in by.
 func (x *Exchange) Door() *Door { return x.door }
 

@@ -14,6 +14,7 @@ package gate
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -34,6 +35,10 @@ type Seam struct {
 	Match func(host, target string) (*route.Route, error)
 	// Judge says whether the request may be asked. It must not block.
 	Judge func(r *route.Route, method string, client netip.Addr) access.Verdict
+	// Proven says whether a TLS connection's client has shown a certificate of the
+	// authority that the request's host wants (route.Route.ClientCA). It is asked
+	// only where one is wanted, and must not block.
+	Proven func(clientCA string, state *tls.ConnectionState) bool
 	// Lookup answers GET and HEAD without a body at once, or not at all. It must
 	// not block.
 	Lookup func(*cache.Request) (cache.Hit, bool)

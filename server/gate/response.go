@@ -196,6 +196,9 @@ func (w *response) settle(status int) {
 	if x.door.AltSvc != "" {
 		h["Alt-Svc"] = []string{x.door.AltSvc}
 	}
+	if hsts := x.HSTS(); hsts != "" {
+		h["Strict-Transport-Security"] = []string{hsts}
+	}
 	w.takeFields()
 }
 

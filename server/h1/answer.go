@@ -86,6 +86,9 @@ func (c *conn) endHeader(x *gate.Exchange) {
 	if alt := c.engine.door.AltSvc; alt != "" {
 		c.out = wire.AppendField(c.out, "alt-svc", alt)
 	}
+	if hsts := x.HSTS(); hsts != "" {
+		c.out = wire.AppendField(c.out, "strict-transport-security", hsts)
+	}
 	c.out = c.appendConnection(c.out, x)
 	c.out = append(c.out, '\r', '\n')
 }

@@ -107,7 +107,7 @@ func (c *conn) sendHit(id uint32, x *gate.Exchange) {
 	for i := range c.fields {
 		b = appendPlain(b, c.fields[i].Name, c.fields[i].Value)
 	}
-	b = append(b, c.altSvc...)
+	b = c.appendOurs(b, x)
 	var body []byte
 	if x.Request.Method != http.MethodHead {
 		body = x.Hit.Body()
@@ -126,13 +126,22 @@ func (c *conn) sendReply(id uint32, x *gate.Exchange) {
 	b, start := c.beginBlock()
 	b = Encode(b, x.Reply.Status, x.Reply.Fields)
 	b = appendPlain(b, "date", c.now.UTC().Format(http.TimeFormat))
-	b = append(b, c.altSvc...)
+	b = c.appendOurs(b, x)
 	body := []byte(x.Reply.Body)
 	if c.answer(id, x, b, start, body) {
 		x.End()
 		return
 	}
 	c.park(id, x, body)
+}
+
+// appendOurs appends the fields that every response of ours has.
+func (c *conn) appendOurs(b []byte, x *gate.Exchange) []byte {
+	b = append(b, c.altSvc...)
+	if hsts := x.HSTS(); hsts != "" {
+		b = appendPlain(b, "strict-transport-security", hsts)
+	}
+	return b
 }
 
 // answer appends a whole response, its header block being b from start on. It

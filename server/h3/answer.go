@@ -125,6 +125,9 @@ func (r *request) startHeaders() (at int) {
 // endHeaders adds what every response of ours has.
 func (r *request) endHeaders(at int) {
 	r.out = append(r.out, r.conn.engine.altSvc...)
+	if hsts := r.x.HSTS(); hsts != "" {
+		r.out = appendPlain(r.out, "strict-transport-security", hsts)
+	}
 	r.endFrame(at)
 }
 
