@@ -7,7 +7,8 @@ set -euo pipefail
 test_needs='gcc gcc the race detector
 curl curl end-to-end tests with curl
 chromium chromium end-to-end tests in a browser
-h2load nghttp2-client end-to-end load over HTTP/2
+h2load nghttp2-client end-to-end tests and load over HTTP/2 with nghttp2
+gtlsclient ngtcp2-client end-to-end tests over HTTP/3 with ngtcp2
 ip iproute2 end-to-end tests between several hosts'
 bench_needs='nginx nginx-light the comparison with nginx
 wrk wrk load over HTTP/1.1
