@@ -22,6 +22,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/net/http/httpguts"
 )
 
 type phase uint8
@@ -202,6 +204,13 @@ func judge(resp *http.Response) error {
 		}
 	case resp.StatusCode < 200 || resp.StatusCode > 599: // RFC 9110 15
 		return errorf(KindProtocol, "status %d is none that ends a request", resp.StatusCode)
+	}
+	for name := range resp.Header {
+		// "Cache-Control : private" is another field to us than to the client that
+		// lets the space pass (RFC 9112 5.1).
+		if !httpguts.ValidHeaderFieldName(name) {
+			return errorf(KindProtocol, "%.80q is no field name", name)
+		}
 	}
 	return nil
 }

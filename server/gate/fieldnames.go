@@ -6,6 +6,8 @@ package gate
 import (
 	"net/textproto"
 	"strings"
+
+	"golang.org/x/net/http/httpguts"
 )
 
 // lowerNames and canonicalNames are tables; neither changes after start.
@@ -58,4 +60,11 @@ func canonicalName(lower string) string {
 		return name
 	}
 	return textproto.CanonicalMIMEHeaderKey(lower)
+}
+
+// soundName tells whether a name can be sent. net/http lets an origin's "X-Name " with
+// a space at its end pass, which makes a whole response malformed over HTTP/2 and 3.
+func soundName(canonical string) bool {
+	_, known := lowerNames[canonical]
+	return known || httpguts.ValidHeaderFieldName(canonical)
 }

@@ -230,8 +230,8 @@ func framingField(canonical string) bool {
 func (w *response) takeFields() {
 	w.fields = w.fields[:0]
 	for canonical, values := range w.header {
-		if framingField(canonical) || strings.HasPrefix(canonical, http.TrailerPrefix) || slices.Contains(w.declared, canonical) {
-			continue
+		if framingField(canonical) || !soundName(canonical) || slices.Contains(w.declared, canonical) {
+			continue // http.TrailerPrefix is no part of a name either
 		}
 		name := lowerName(canonical)
 		for _, value := range values {
@@ -248,7 +248,7 @@ func (w *response) trailers() (all []cache.Field) {
 		return nil
 	}
 	add := func(canonical string, values []string) {
-		if framingField(canonical) {
+		if framingField(canonical) || !soundName(canonical) {
 			return
 		}
 		for _, value := range values {

@@ -213,6 +213,15 @@ func TestResponseOverStream(t *testing.T) {
 			w.Header().Set("A-B", "c")
 			w.Header()["X-None"] = nil
 		}, []string{"head 200 length 0: a-b=c set-cookie=b set-cookie=a", "end"}},
+		{"names that are none", "GET", func(w http.ResponseWriter, r *http.Request) {
+			w.Header()["X-Space "] = []string{"1"}
+			w.WriteHeader(103)
+			w.Header()["X-Line\r\nSet-Cookie"] = []string{"2"}
+			w.Header()[""] = []string{"3"}
+			w.Header()[http.TrailerPrefix+"X-End "] = []string{"4"}
+			w.Header().Set(http.TrailerPrefix+"X-End", "5")
+			_, _ = io.WriteString(w, "abc")
+		}, []string{"inform 103", "head 200 length -1:", "write 3", "end x-end=5"}},
 		{"early hints", "GET", func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Link", "<a>")
 			w.WriteHeader(103)
