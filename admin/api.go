@@ -80,10 +80,32 @@ func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
 	if len(reasons) > 0 {
 		status = http.StatusServiceUnavailable
 	}
-	writeJSON(w, status, struct {
-		Ready   bool     `json:"ready"`
-		Reasons []string `json:"reasons,omitempty"`
-	}{len(reasons) == 0, reasons})
+	writeJSON(w, status, readiness{len(reasons) == 0, reasons})
+}
+
+type readiness struct {
+	Ready   bool     `json:"ready"`
+	Reasons []string `json:"reasons,omitempty"`
+}
+
+// drain answers when readiness has been withdrawn, or is back, with what /readyz
+// says then.
+func (s *Server) drain(on bool) http.HandlerFunc {
+	what := "undrain"
+	if on {
+		what = "drain"
+	}
+	return func(w http.ResponseWriter, r *http.Request) {
+		c := credentialOf(r)
+		if err := s.src.Drain(on); err != nil {
+			s.audit.note(c, r, what, http.StatusConflict, err.Error())
+			writeProblem(w, http.StatusConflict, err.Error())
+			return
+		}
+		s.audit.note(c, r, what, http.StatusOK, "done")
+		reasons := s.src.NotReady()
+		writeJSON(w, http.StatusOK, readiness{len(reasons) == 0, reasons})
+	}
 }
 
 func (s *Server) status(w http.ResponseWriter, _ *http.Request) {

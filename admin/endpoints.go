@@ -32,6 +32,7 @@ func (s *Server) endpoints() []endpoint {
 	purge := []Scope{ScopePurge, ScopePurgeAll}
 	receipts := []Scope{ScopeRead, ScopePurge, ScopePurgeAll}
 	config := []Scope{ScopeConfig}
+	drain := []Scope{ScopeDrain}
 	metrics := promhttp.HandlerFor(newRegistry(s.src.Samples), promhttp.HandlerOpts{
 		ErrorLog:            slog.NewLogLogger(s.log.Handler(), slog.LevelError),
 		MaxRequestsInFlight: scrapesMax,
@@ -44,6 +45,8 @@ func (s *Server) endpoints() []endpoint {
 		{method: "GET", path: "/v1/status", scopes: read, handle: s.status},
 		{method: "GET", path: "/v1/config", scopes: read, handle: s.config},
 		{method: "POST", path: "/v1/reload", scopes: config, handle: s.reload},
+		{method: "POST", path: "/v1/drain", scopes: drain, handle: s.drain(true)},
+		{method: "POST", path: "/v1/undrain", scopes: drain, handle: s.drain(false)},
 		{method: "GET", path: "/v1/tokens", scopes: config, handle: s.listTokens},
 		{method: "DELETE", path: "/v1/tokens/{name}", scopes: config, handle: s.revokeToken},
 		{method: "POST", path: "/v1/purges", scopes: purge, handle: s.postPurge},

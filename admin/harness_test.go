@@ -21,6 +21,7 @@ type node struct {
 	notReady  []string
 	configErr error
 	reloadErr error
+	drainErr  error
 	reloads   int
 	samples   []Sample
 	purges    *purgesFake // nil: still starting
@@ -35,6 +36,16 @@ func (n *node) sources(data string) Sources {
 		},
 		Config: func() (any, error) { return map[string]any{"origins": map[string]any{}}, n.configErr },
 		Reload: func(context.Context) error { n.reloads++; return n.reloadErr },
+		Drain: func(drain bool) error {
+			if n.drainErr != nil {
+				return n.drainErr
+			}
+			n.notReady = nil
+			if drain {
+				n.notReady = []string{"drained"}
+			}
+			return nil
+		},
 		Samples: func(emit func(Sample)) {
 			for _, s := range n.samples {
 				emit(s)

@@ -44,6 +44,9 @@ type Sources struct {
 	// Reload reads the configuration again and returns when it is in force, or
 	// why it is not.
 	Reload func(context.Context) error
+	// Drain has clients told to go elsewhere or, with false, takes that back; an
+	// error says why that cannot be now.
+	Drain func(drain bool) error
 	// Samples gives every metric of the node.
 	Samples func(emit func(Sample))
 	// Purges forgets what operators name; nil while the node starts.

@@ -225,6 +225,28 @@ func TestStatusConfigReload(t *testing.T) {
 	}
 }
 
+func TestDrain(t *testing.T) {
+	n := &node{}
+	s, token, _ := newTestServer(t, n)
+	post := func(path string) (int, string) {
+		w := s.answer(ask{method: "POST", path: path, authorization: "Bearer " + token})
+		return w.Code, strings.Join(strings.Fields(w.Body.String()), "")
+	}
+	for _, step := range []struct{ path, want string }{
+		{"/v1/drain", `{"ready":false,"reasons":["drained"]}`}, {"/v1/undrain", `{"ready":true}`},
+	} {
+		if code, body := post(step.path); code != 200 || body != step.want {
+			t.Errorf("%s: %d %s", step.path, code, body)
+		}
+	}
+	n.drainErr = errors.New("the node stops")
+	for _, path := range []string{"/v1/drain", "/v1/undrain"} {
+		if code, body := post(path); code != 409 || !strings.Contains(body, "thenodestops") {
+			t.Errorf("%s: %d %s", path, code, body)
+		}
+	}
+}
+
 func TestApplyReplacesTokensAndHosts(t *testing.T) {
 	s, old, _ := newTestServer(t, &node{})
 	token, hash := NewToken()

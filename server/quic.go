@@ -124,6 +124,10 @@ func (e *quicEngine) serve() error {
 	}
 }
 
+func (e *quicEngine) drain() { e.h3.Drain() }
+
+func (e *quicEngine) resume() { e.h3.Resume() }
+
 func (e *quicEngine) shutdown(ctx context.Context) error {
 	err := e.listener.Close()
 	<-e.served

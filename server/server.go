@@ -54,6 +54,10 @@ type Stats struct {
 type engine interface {
 	// serve accepts and serves until shutdown; it returns nil then.
 	serve() error
+	// drain tells clients to go elsewhere, those to come too, and serves them until
+	// they do; resume takes it back for those that have not been told.
+	drain()
+	resume()
 	// shutdown stops accepting, tells clients so, and waits for what is under way
 	// or for ctx, at which it cuts the rest. No connection is left when it returns.
 	shutdown(ctx context.Context) error
@@ -77,7 +81,9 @@ type Server struct {
 	tickets       [][32]byte // keys of session tickets, the first seals
 	ticketsShared bool       // they come from outside
 
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex  // guards what follows
+	leaving *time.Timer // until clients are told; nil while the node is to serve
+	left    time.Time   // when leaving began
 	doors   []*gate.Door
 	engines []engine
 }
@@ -194,8 +200,8 @@ func (s *Server) Addresses() (http, https []string) {
 	return http, https
 }
 
-// Run serves until ctx is done, then drains: readiness goes off, listeners
-// close, clients are told, requests under way finish within limits.drain_timeout,
+// Run serves until ctx is done, then drains: readiness goes off, and after
+// limits.drain_delay listeners close, clients are told, requests under way finish within limits.drain_timeout,
 // and what is left then is cut. It returns when all of its goroutines are gone.
 // It calls Listen if that has not been done. Run it once.
 func (s *Server) Run(ctx context.Context) error {
@@ -224,11 +230,65 @@ func (s *Server) Run(ctx context.Context) error {
 	if s.announce != nil {
 		s.announce()
 	}
+	s.linger(err)
 	err = errors.Join(err, s.drain())
 	serving.Wait()
 	stop()
 	helping.Wait()
 	return err
+}
+
+// Leave has clients told to go elsewhere, limits.drain_delay from now; the node
+// goes on serving those who come. Readiness is to be withdrawn before.
+func (s *Server) Leave() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.leaving != nil {
+		return
+	}
+	s.left = time.Now()
+	s.leaving = time.AfterFunc(s.gate.Limits().DrainDelay, s.tell)
+}
+
+// tell has the engines tell their clients, unless Return was called meanwhile.
+func (s *Server) tell() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.leaving == nil {
+		return
+	}
+	for _, e := range s.engines {
+		e.drain()
+	}
+}
+
+// Return takes Leave back. Clients that have been told still go.
+func (s *Server) Return() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.leaving == nil || s.draining.Load() {
+		return
+	}
+	s.leaving.Stop()
+	s.leaving = nil
+	for _, e := range s.engines {
+		e.resume()
+	}
+}
+
+// linger waits limits.drain_delay before a drain, or what is left of it since
+// Leave. A node of which a part has failed does not wait.
+func (s *Server) linger(failure error) {
+	s.mu.Lock()
+	delay := s.gate.Limits().DrainDelay
+	if s.leaving != nil {
+		s.leaving.Stop()
+		delay -= time.Since(s.left)
+	}
+	s.mu.Unlock()
+	if failure == nil && delay > 0 {
+		<-time.After(delay)
+	}
 }
 
 // drain ends every request, politely for limits.drain_timeout.

@@ -173,6 +173,16 @@ func (e *tcpEngine) shake(c *conn) (*tls.Conn, bool) {
 	return secure, c.SetDeadline(time.Time{}) == nil
 }
 
+func (e *tcpEngine) drain() {
+	e.h1.Drain()
+	e.h2.Drain()
+}
+
+func (e *tcpEngine) resume() {
+	e.h1.Resume()
+	e.h2.Resume()
+}
+
 // shutdown ends all connections: those that shake hands at once, the others as
 // their protocol does.
 func (e *tcpEngine) shutdown(ctx context.Context) error {
@@ -184,8 +194,7 @@ func (e *tcpEngine) shutdown(ctx context.Context) error {
 	}
 	e.shaking = nil
 	e.mu.Unlock()
-	e.h1.Drain()
-	e.h2.Drain()
+	e.drain()
 	gone := make(chan struct{})
 	go func() {
 		e.serving.Wait()

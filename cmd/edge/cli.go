@@ -14,6 +14,8 @@ type cli struct {
 	Check   checkCmd   `cmd:"" help:"Validate a configuration and print what it comes to."`
 	Status  statusCmd  `cmd:"" help:"Show how a node is doing."`
 	Reload  reloadCmd  `cmd:"" help:"Have a node read its configuration again."`
+	Drain   drainCmd   `cmd:"" help:"Have a node send its clients elsewhere."`
+	Undrain undrainCmd `cmd:"" help:"Take a drain back."`
 	Purge   purgeCmd   `cmd:"" help:"Have a node forget what is stored."`
 	Get     getCmd     `cmd:"" help:"Fetch a URL and explain what the caches on the way did."`
 	Store   storeCmd   `cmd:"" help:"Look into the disk tier of a stopped node."`

@@ -64,6 +64,7 @@ func (n *node) openAdmin(cfg *config.Config) (err error) {
 		Status:   n.status,
 		Config:   n.config,
 		Reload:   n.reload,
+		Drain:    n.drain,
 		Samples:  n.samples,
 		Purges:   n.operatorPurges,
 	}, n.log)

@@ -3,6 +3,7 @@ package main
 // What a node says of itself to its operators.
 
 import (
+	"fmt"
 	"sync/atomic"
 	"time"
 
@@ -23,6 +24,7 @@ func (p phase) String() string { return [...]string{"starting", "serving", "drai
 type state struct {
 	started time.Time // set once, before anybody asks
 	phase   atomic.Int32
+	drained atomic.Bool // by an operator, who can take it back
 }
 
 // enter goes to a phase; the rooms that were made before can be used by all who see it.
@@ -30,10 +32,36 @@ func (s *state) enter(p phase) { s.phase.Store(int32(p)) }
 
 func (s *state) now() phase { return phase(s.phase.Load()) }
 
+// phaseName is the phase as operators see it.
+func (s *state) phaseName() string {
+	if p := s.now(); p != serving || !s.drained.Load() {
+		return p.String()
+	}
+	return draining.String()
+}
+
 func (n *node) notReady() []string {
 	if p := n.state.now(); p != serving {
 		return []string{p.String()}
 	}
+	if n.state.drained.Load() {
+		return []string{"drained: edge undrain takes it back"}
+	}
+	return nil
+}
+
+// drain sends clients elsewhere, or takes that back.
+func (n *node) drain(on bool) error {
+	if p := n.state.now(); p != serving {
+		return fmt.Errorf("the node is %s", p)
+	}
+	n.state.drained.Store(on)
+	if on {
+		n.server.Leave()
+	} else {
+		n.server.Return()
+	}
+	n.log.Info("drain asked for by an operator", "drained", on)
 	return nil
 }
 
@@ -41,7 +69,7 @@ func (n *node) config() (any, error) { return n.reloader.Current().Masked() }
 
 func (n *node) status() admin.Status {
 	phase := n.state.now()
-	st := admin.Status{Version: version, Started: n.state.started, Phase: phase.String(), Config: n.configStatus()}
+	st := admin.Status{Version: version, Started: n.state.started, Phase: n.state.phaseName(), Config: n.configStatus()}
 	if phase == starting {
 		return st // the rooms are being made
 	}

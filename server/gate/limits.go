@@ -68,6 +68,9 @@ type Limits struct {
 	// HandshakeRatePerPrefix is how many of them may come from one network.
 	// Default 500.
 	HandshakeRatePerPrefix int `yaml:"handshake_rate_per_prefix"`
+	// DrainDelay between the end of readiness and telling clients to go: as long
+	// as whoever sends them here needs to notice. Default 0s.
+	DrainDelay time.Duration `yaml:"drain_delay"`
 	// DrainTimeout that requests in flight get when the node stops. Default 30s.
 	DrainTimeout time.Duration `yaml:"drain_timeout"`
 }
@@ -124,5 +127,6 @@ func (l *Limits) Validate(report func(path, problem string)) {
 	within("handshakes", int64(l.Handshakes), 1, 10000000, number)
 	within("handshake_rate", int64(l.HandshakeRate), 1, 1000000, number)
 	within("handshake_rate_per_prefix", int64(l.HandshakeRatePerPrefix), 1, 1000000, number)
+	within("drain_delay", int64(l.DrainDelay), 0, int64(time.Hour), duration)
 	within("drain_timeout", int64(l.DrainTimeout), int64(time.Millisecond), int64(24*time.Hour), duration)
 }

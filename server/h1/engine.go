@@ -126,6 +126,9 @@ func (e *Engine) Drain() {
 	}
 }
 
+// Resume takes Drain back for connections that have not been told.
+func (e *Engine) Resume() { e.draining.Store(false) }
+
 // Cut closes all connections, also those that handlers have taken over. The
 // requests' contexts are gate.Gate's.
 func (e *Engine) Cut() {

@@ -74,6 +74,13 @@ func (e *Engine) Drain() {
 	}
 }
 
+// Resume takes Drain back for connections that have not been told.
+func (e *Engine) Resume() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.draining = false
+}
+
 // Cut closes all connections at once.
 func (e *Engine) Cut() {
 	var closing sync.WaitGroup
