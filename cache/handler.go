@@ -113,10 +113,11 @@ func (c *Cache) find(r *Request) found {
 }
 
 // openLive is open for what a purge may have forgotten, and returns the order up to
-// which that has been looked up.
+// which that has been looked up: the one before the store was, as a purge that comes
+// later may be swept, and out of the table, by the time that it is looked for there.
 func (c *Cache) openLive(key string) (*store.Stored, uint64) {
-	stored := c.open(key)
 	order := c.purges.order.Load()
+	stored := c.open(key)
 	if stored != nil && !c.admits(stored) {
 		stored.Close()
 		stored = nil
