@@ -62,7 +62,9 @@ func newStream(c *conn, x *gate.Exchange, length int64, gone context.CancelFunc)
 // connection may be used again.
 func (s *stream) finish() bool {
 	c := s.c
+	s.writing.Lock() // a transport that begins to read has said 100 by now, or never will
 	s.over.Store(true)
+	s.writing.Unlock()
 	if !s.reading.TryLock() {
 		c.reads.setOurs(time.Unix(1, 0)) // wakes a transport that reads on
 		s.reading.Lock()
@@ -108,7 +110,7 @@ func (s *stream) Read(p []byte) (int, error) {
 func (s *stream) sendContinue() {
 	s.writing.Lock()
 	defer s.writing.Unlock()
-	if s.expected.Swap(false) {
+	if s.expected.Swap(false) && !s.over.Load() { // else the connection is another's
 		s.c.buffer()
 		s.c.out = append(s.c.out, "HTTP/1.1 100 Continue\r\n\r\n"...)
 		_ = s.c.flush() // writes that follow fail too
