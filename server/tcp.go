@@ -223,6 +223,7 @@ type conn struct {
 	*net.TCPConn
 	stats *gate.Stats
 	proto atomic.Int32 // cache.Proto once counted, -1 once closed
+	cork  cork
 }
 
 func (c *conn) count(p cache.Proto) {
