@@ -37,6 +37,7 @@ type conn struct {
 	socket syscall.RawConn // of tcp
 	raw    syscall.RawConn // the same where nc is in the clear, else nil
 	tls    *tls.ConnectionState
+	cork   gate.Corker // below TLS, nil if there is none
 	client netip.AddrPort
 	state  atomic.Int32
 
@@ -73,6 +74,9 @@ type conn struct {
 
 func newConn(e *Engine, nc net.Conn, state *tls.ConnectionState) *conn {
 	c := &conn{engine: e, nc: nc, tcp: bareTCP(nc), tls: state, client: clientOf(nc)}
+	if over, ok := nc.(*tls.Conn); ok {
+		c.cork, _ = over.NetConn().(gate.Corker)
+	}
 	c.reads.set, c.writes.set = nc.SetReadDeadline, nc.SetWriteDeadline
 	c.guard.c = c
 	if c.tcp != nil {

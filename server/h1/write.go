@@ -136,11 +136,17 @@ func (c *conn) sendTLS(body []byte) error {
 		body = body[n:]
 	}
 	c.guard.start(time.Now())
+	if c.cork != nil && len(c.out)+len(body) > outBytes {
+		c.cork.Cork()
+	}
 	var err error
 	for _, b := range [2][]byte{c.out, body} {
 		if len(b) > 0 && err == nil {
 			_, err = c.nc.Write(b)
 		}
+	}
+	if c.cork != nil {
+		err = errors.Join(err, c.cork.Uncork())
 	}
 	if slow := c.guard.stop(time.Now()); slow && (err == nil || errors.Is(err, os.ErrDeadlineExceeded)) {
 		return tooSlow{}

@@ -48,8 +48,8 @@ type conn struct {
 	engine *Engine
 	door   *gate.Door
 	nc     net.Conn
-	bottom net.Conn // below TLS; closing it never waits
-	cork   Corker   // the same, where it is one
+	bottom net.Conn    // below TLS; closing it never waits
+	cork   gate.Corker // the same, where it is one
 	tls    *tls.ConnectionState
 	client netip.AddrPort
 	altSvc []byte // as a field line in HPACK
@@ -134,7 +134,7 @@ func newConn(e *Engine, nc net.Conn, state *tls.ConnectionState) *conn {
 	c.room.L, c.why = &c.mu, errLost
 	if over, ok := nc.(interface{ NetConn() net.Conn }); ok {
 		c.bottom = over.NetConn()
-		c.cork, _ = c.bottom.(Corker)
+		c.cork, _ = c.bottom.(gate.Corker)
 	}
 	c.watch.raw = rawConn(c.bottom)
 	c.in = c.small[:]

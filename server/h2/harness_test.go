@@ -440,7 +440,7 @@ func cached(t testing.TB, o origin) setup {
 	return setup{handler: c.ServeHTTP, lookup: c.Lookup}
 }
 
-// corkedConn is a Corker.
+// corkedConn is a gate.Corker.
 type corkedConn struct {
 	*net.TCPConn
 	mu   sync.Mutex

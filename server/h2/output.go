@@ -107,15 +107,6 @@ func (c *conn) write() {
 	c.room.Broadcast()
 }
 
-// Corker is what the connection below TLS may be. Of what is written between Cork
-// and Uncork it keeps a copy, which Uncork sends; so all records of one write of
-// ours leave in one system call, which is a fifth of what a large response costs.
-// Others may write meanwhile.
-type Corker interface {
-	Cork()
-	Uncork() error
-}
-
 // send writes b.
 func (c *conn) send(b []byte) (int, error) {
 	if c.cork == nil || len(b) <= frameBytesMax {
