@@ -34,7 +34,9 @@ func appendURL(b []byte, r *Request) []byte {
 	if hosted := r.Route.Key.Host; hosted == nil || *hosted {
 		b = append(b, r.Host...)
 	} else {
-		b = append(b, r.Route.Host...)
+		// No host of a request begins so: what one host has had for itself is not what
+		// all share when the rule changes.
+		b = append(append(b, '*'), r.Route.Host...)
 	}
 	path, query := splitTarget(r.Target)
 	b = append(b, path...)
