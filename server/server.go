@@ -296,11 +296,17 @@ func (s *Server) drain() error {
 	timeout := s.gate.Limits().DrainTimeout
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
+	told := make(chan struct{})
 	stopCut := context.AfterFunc(ctx, func() {
+		defer close(told)
 		s.log.Warn("drain took too long, requests are cut", "requests", s.gate.Inflight(), "after", timeout)
 		s.gate.Cut()
 	})
-	defer stopCut()
+	defer func() {
+		if !stopCut() {
+			<-told
+		}
+	}()
 	errs := make([]error, len(s.engines))
 	var stopping sync.WaitGroup
 	for i, e := range s.engines {
