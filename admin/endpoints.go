@@ -16,6 +16,9 @@ import (
 // methodPurge is what caches have in place of a standard.
 const methodPurge = "PURGE"
 
+// receiptScopes is a table: of these one lets a token see receipts, its own at least.
+var receiptScopes = []Scope{ScopeRead, ScopePurge, ScopePurgeAll}
+
 // endpoint is a method on a path.
 type endpoint struct {
 	method string // HEAD goes with GET
@@ -30,7 +33,6 @@ type endpoint struct {
 func (s *Server) endpoints() []endpoint {
 	read := []Scope{ScopeRead}
 	purge := []Scope{ScopePurge, ScopePurgeAll}
-	receipts := []Scope{ScopeRead, ScopePurge, ScopePurgeAll}
 	config := []Scope{ScopeConfig}
 	drain := []Scope{ScopeDrain}
 	metrics := promhttp.HandlerFor(newRegistry(s.src.Samples), promhttp.HandlerOpts{
@@ -50,9 +52,9 @@ func (s *Server) endpoints() []endpoint {
 		{method: "GET", path: "/v1/tokens", scopes: config, handle: s.listTokens},
 		{method: "DELETE", path: "/v1/tokens/{name}", scopes: config, handle: s.revokeToken},
 		{method: "POST", path: "/v1/purges", scopes: purge, handle: s.postPurge},
-		{method: "GET", path: "/v1/purges", scopes: receipts, handle: s.listPurges},
-		{method: "GET", path: "/v1/purges/{id}", scopes: receipts, handle: s.getPurge},
-		{method: "GET", path: "/v1/purges/events", scopes: receipts, handle: s.watchPurges},
+		{method: "GET", path: "/v1/purges", scopes: receiptScopes, handle: s.listPurges},
+		{method: "GET", path: "/v1/purges/{id}", scopes: receiptScopes, handle: s.getPurge},
+		{method: "GET", path: "/v1/purges/events", scopes: receiptScopes, handle: s.watchPurges},
 		{method: "GET", path: "/debug/pprof/", scopes: read, handle: pprof.Index},
 		{method: "GET", path: "/debug/pprof/cmdline", scopes: read, handle: pprof.Cmdline},
 		{method: "GET", path: "/debug/pprof/profile", scopes: read, handle: pprof.Profile},

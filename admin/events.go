@@ -56,13 +56,24 @@ func (s *Server) watchPurges(w http.ResponseWriter, r *http.Request) {
 				return
 			}
 		case now := <-tick.C:
-			if s.invalid(out.c, now) != "" || !out.write(": still here\n\n") {
+			if out.c = s.stillReads(out.c, now); out.c == nil || !out.write(": still here\n\n") {
 				return
 			}
 		case <-r.Context().Done():
 			return
 		}
 	}
+}
+
+// stillReads returns a watcher's token as it is now, or nil where it is revoked, has
+// expired, is not configured any more, or may no longer see receipts.
+func (s *Server) stillReads(was *credential, now time.Time) *credential {
+	all := s.live.Load().credentials
+	i := slices.IndexFunc(all, func(c *credential) bool { return c.hash == was.hash })
+	if i < 0 || s.invalid(all[i], now) != "" || !all[i].may(receiptScopes) {
+		return nil
+	}
+	return all[i]
 }
 
 // eventStream writes events, each within its time.

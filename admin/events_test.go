@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -216,5 +217,38 @@ func TestEventsOutliveTheLimitsOfRequests(t *testing.T) {
 		for range lines { // until the server has closed the connection
 		}
 		conn.Close()
+	})
+}
+
+// A token that a reload takes away, or its scopes, ends its streams with the next
+// heartbeat; one that stays does not notice.
+func TestReloadEndsStreams(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, token, _ := newTestServer(t, &node{purges: &purgesFake{}})
+		kept := s.cfg.Tokens
+		gone := addToken(t, s, Token{Name: "gone", Scopes: []string{"purge"}})
+		less := addToken(t, s, Token{Name: "less", Scopes: []string{"read"}})
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		stays := watch(ctx, s, token)
+		ended := []<-chan string{watch(ctx, s, gone), watch(ctx, s, less)}
+		synctest.Wait()
+		narrow := s.cfg.Tokens[len(s.cfg.Tokens)-1]
+		narrow.Scopes = []string{"config"}
+		cfg := s.cfg
+		cfg.Tokens = append(slices.Clone(kept), narrow)
+		if err := s.Apply(cfg); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(heartbeat + time.Second)
+		synctest.Wait()
+		if n := s.stats.Watchers.Load(); n != 1 {
+			t.Errorf("%d watchers, want 1", n)
+		}
+		cancel()
+		for _, lines := range append(ended, stays) {
+			for range lines { // until closed
+			}
+		}
 	})
 }
