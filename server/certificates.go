@@ -42,7 +42,7 @@ type certificates struct {
 
 // loadCertificates reads the configured pairs, or makes one for development.
 func loadCertificates(config Config, log *slog.Logger) (*certificates, error) {
-	if len(config.TLS.Certificates) == 0 {
+	if len(config.TLS.Certificates) == 0 && len(config.TLS.ACME.Names) == 0 {
 		return developmentSet(config, log)
 	}
 	var pairs []pair
@@ -152,8 +152,8 @@ func (s *certificates) named(name string) []*tls.Certificate {
 // the address that it came to: exact before wildcard, and among several the first
 // whose key and signature the client can use and that has not expired. nil
 // ends the handshake with the alert unrecognized_name (RFC 6066 3).
-func (s *certificates) choose(hello *tls.ClientHelloInfo) (chosen *tls.Certificate, known bool) {
-	candidates := s.candidates(hello)
+func (s *certificates) choose(hello *tls.ClientHelloInfo, managed *acmeClient) (chosen *tls.Certificate, known bool) {
+	candidates := append(slices.Clip(s.candidates(hello)), managed.certificates(serverName(hello.ServerName))...)
 	if len(candidates) == 0 {
 		return s.unknown, false
 	}
@@ -204,6 +204,11 @@ func (s *Server) Certificates() []CertificateStatus {
 		return nil
 	}
 	var all []CertificateStatus
+	for _, name := range s.live.Load().config.TLS.ACME.Names {
+		for _, c := range s.acme.Load().certificates(name) {
+			all = append(all, statusOf(c))
+		}
+	}
 	for _, p := range set.pairs {
 		all = append(all, statusOf(p.certificate))
 	}

@@ -87,6 +87,9 @@ func (c *Config) Validate(report func(path, problem string)) {
 	if c.AltSvcPort < 0 || c.AltSvcPort > 65535 {
 		report("alt_svc_port", fmt.Sprintf("%d is no port: write a number from 1 to 65535", c.AltSvcPort))
 	}
+	if len(c.TLS.ACME.Names) > 0 && len(c.HTTPS) == 0 {
+		report("tls.acme.names", "asks for certificates where nothing listens for TLS: give addresses under https")
+	}
 	c.TLS.validate(func(path, problem string) { report("tls."+path, problem) })
 	switch c.AccessLog.Format {
 	case "", "json", "combined", "off":

@@ -29,7 +29,13 @@ import (
 	"edgecdn/server/gate"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	// certmagic keeps a limiter for each authority for good, and watches each of
+	// its locks for some seconds after it was given back.
+	goleak.VerifyTestMain(m,
+		goleak.IgnoreAnyFunction("github.com/caddyserver/certmagic.(*RingBufferRateLimiter).loop"),
+		goleak.IgnoreAnyFunction("github.com/caddyserver/certmagic.keepLockfileFresh"))
+}
 
 // patience bounds every wait for something that must happen.
 const patience = 20 * time.Second

@@ -8,12 +8,15 @@ package server
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/caddyserver/certmagic"
 
 	"edgecdn/cache"
 	"edgecdn/server/gate"
@@ -35,6 +38,9 @@ type Seam struct {
 	// for none) in a TLS handshake leads to, "" for none: one of
 	// Config.ClientCAs. nil: no host has one. It must not block.
 	ClientCA func(serverName string) string
+	// ACMEStorage keeps accounts and certificates of tls.acme, and the locks of
+	// who asks for them. nil: files under the data directory, for this node alone.
+	ACMEStorage certmagic.Storage
 }
 
 // Encoders makes the header blocks that the engines send hits with, for
@@ -81,6 +87,10 @@ type Server struct {
 	tickets       [][32]byte // keys of session tickets, the first seals
 	ticketsShared bool       // they come from outside
 
+	acme        atomic.Pointer[acmeClient] // nil: not at work
+	acmeStorage certmagic.Storage          // Seam.ACMEStorage
+	acmeChanged chan struct{}              // holds one: look at the configuration
+
 	mu      sync.Mutex  // guards what follows
 	leaving *time.Timer // until clients are told; nil while the node is to serve
 	left    time.Time   // when leaving began
@@ -94,18 +104,20 @@ type live struct {
 	certificates *certificates // nil where there is no https
 	ways         handshakes
 	authorities  map[string]*clientAuthority // by file, those of Config.ClientCAs
+	acmeRoots    *x509.CertPool              // of tls.acme.ca_root
 }
 
 // New checks the configuration and loads certificates. It opens no socket and
 // starts nothing.
 func New(config Config, seam Seam, log *slog.Logger) (*Server, error) {
-	s := &Server{config: config.WithDefaults(), announce: seam.Draining, hostClientCA: seam.ClientCA, log: log, tickets: [][32]byte{newTicketKey()}}
+	s := &Server{config: config.WithDefaults(), announce: seam.Draining, hostClientCA: seam.ClientCA, log: log,
+		tickets: [][32]byte{newTicketKey()}, acmeStorage: seam.ACMEStorage, acmeChanged: make(chan struct{}, 1)}
 	next, err := s.prepare(config)
 	if err != nil {
 		return nil, err
 	}
 	s.install(next)
-	seam.Proven = s.proven
+	seam.Proven, seam.Challenge = s.proven, s.httpChallenge
 	s.gate, err = gate.New(seam.Seam, config.Limits, s.config.AccessLog, log)
 	if err != nil {
 		return nil, err
@@ -129,6 +141,12 @@ func (s *Server) prepare(config Config) (*live, error) {
 		return nil, err
 	}
 	next := &live{config: config, ways: s.newHandshakes(authorities), authorities: authorities}
+	if len(config.TLS.ACME.Names) > 0 && config.Data == "" && s.acmeStorage == nil {
+		return nil, errors.New("server: tls.acme has names and there is no data directory to keep their certificates in: configure one")
+	}
+	if next.acmeRoots, err = config.TLS.ACME.loadRoots(); err != nil {
+		return nil, err
+	}
 	if len(config.HTTPS) > 0 {
 		if next.certificates, err = loadCertificates(config, s.log); err != nil {
 			return nil, err
@@ -155,6 +173,10 @@ func (s *Server) Apply(config Config) error {
 	s.changing.Lock()
 	s.install(next)
 	s.changing.Unlock()
+	select {
+	case s.acmeChanged <- struct{}{}:
+	default: // a look is due anyway
+	}
 	s.gate.SetLimits(next.config.Limits)
 	return nil
 }
@@ -208,6 +230,9 @@ func (s *Server) Run(ctx context.Context) error {
 	if err := s.Listen(); err != nil {
 		return err
 	}
+	helpers, stop := context.WithCancel(context.Background())
+	defer stop()
+	s.followACME(helpers)
 	failed := make(chan error, len(s.engines))
 	var serving, helping sync.WaitGroup
 	for _, e := range s.engines {
@@ -217,9 +242,9 @@ func (s *Server) Run(ctx context.Context) error {
 			}
 		})
 	}
-	helpers, stop := context.WithCancel(context.Background())
 	helping.Go(func() { s.gate.Run(helpers) })
 	helping.Go(func() { s.keepTLS(helpers) })
+	helping.Go(func() { s.runACME(helpers) })
 
 	var err error
 	select {

@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/mholt/acmez/v3"
 	"golang.org/x/sys/unix"
 
 	"edgecdn/cache"
@@ -123,6 +124,10 @@ func (e *tcpEngine) run(tcp *net.TCPConn, p *pass) {
 		return
 	}
 	state := secure.ConnectionState()
+	if state.NegotiatedProtocol == acmez.ACMETLS1Protocol {
+		_ = secure.Close() // the handshake was all that was wanted
+		return
+	}
 	if state.DidResume {
 		e.tlsStats.Resumed.Add(1)
 	}

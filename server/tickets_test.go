@@ -6,6 +6,7 @@ import (
 	"io"
 	"os/exec"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -62,13 +63,20 @@ func TestOldSuites(t *testing.T) {
 
 // oneSession is a client's cache of one session.
 type oneSession struct {
+	mu      sync.Mutex
 	session *tls.ClientSessionState
 	put     chan struct{}
 }
 
-func (o *oneSession) Get(string) (*tls.ClientSessionState, bool) { return o.session, o.session != nil }
+func (o *oneSession) Get(string) (*tls.ClientSessionState, bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.session, o.session != nil
+}
 
 func (o *oneSession) Put(_ string, s *tls.ClientSessionState) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
 	if o.session == nil && s != nil {
 		o.session = s
 		close(o.put)
@@ -92,8 +100,10 @@ func resumes(t *testing.T, e *edge, overQUIC bool, between func()) bool {
 			}
 			defer func() { _ = c.CloseWithError(0, "") }()
 			<-c.HandshakeComplete()
-			if cache.session == nil {
-				<-cache.put
+			select {
+			case <-cache.put:
+			case <-ctx.Done():
+				t.Fatal("no ticket came")
 			}
 			return c.ConnectionState().TLS.DidResume
 		}

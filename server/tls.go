@@ -14,13 +14,16 @@ type TLS struct {
 	// Certificates by name in them. Files that change are read again within
 	// seconds. Several for one name are tried in order: the first whose key the
 	// client can use is shown. None: a development certificate is made under the
-	// data directory, good for loopback only.
+	// data directory, good for loopback only, unless acme has names.
 	Certificates []Certificate `yaml:"certificates"`
 	// Unknown says what clients get that ask for a name in no certificate, or for
 	// none: first shows the first of certificates, refuse ends the handshake with
 	// the alert unrecognized_name, and a name shows the certificate for it.
 	// Default first.
 	Unknown string `yaml:"unknown"`
+	// ACME has certificates from an authority by itself. A name that files have
+	// a certificate for too is shown those first.
+	ACME ACME `yaml:"acme"`
 }
 
 // Certificate is a chain and its key, both in PEM files.
@@ -45,6 +48,7 @@ func (t *TLS) validate(report func(path, problem string)) {
 		report("certificates", fmt.Sprintf("%d certificates are too many: at most %d", len(t.Certificates), certificatesMax))
 		return
 	}
+	t.ACME.validate(func(path, problem string) { report("acme."+path, problem) })
 	for i, certificate := range t.Certificates {
 		if certificate.Cert == "" {
 			report(fmt.Sprintf("certificates[%d].cert", i), "is missing: name the PEM file of the chain")
@@ -64,6 +68,8 @@ type TLSStats struct {
 	UnknownNames atomic.Uint64
 	// Reloaded counts certificates whose files changed and were read again.
 	Reloaded atomic.Uint64
+	// Obtained counts certificates had by ACME, NotObtained attempts in vain.
+	Obtained, NotObtained atomic.Uint64
 	// ReloadsFailed counts changed files that could not be read: the certificate
 	// before stays.
 	ReloadsFailed atomic.Uint64
@@ -98,7 +104,7 @@ func (s *Server) newHandshakes(authorities map[string]*clientAuthority) handshak
 
 // certificate is a tls.Config's GetCertificate.
 func (s *Server) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-	chosen, known := s.live.Load().certificates.choose(hello)
+	chosen, known := s.live.Load().certificates.choose(hello, s.acme.Load())
 	if !known {
 		s.stats.TLS.UnknownNames.Add(1)
 	}
@@ -112,6 +118,11 @@ func (s *Server) tlsConfig(quic bool) *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS12,
 		GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+			if !quic {
+				if challenge := s.alpnChallenge(hello); challenge != nil {
+					return challenge, nil
+				}
+			}
 			file := s.clientCA(hello.ServerName)
 			chosen, ok := s.live.Load().ways[file]
 			if !ok {

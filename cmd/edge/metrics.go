@@ -40,7 +40,7 @@ func (n *node) samples(to func(admin.Sample)) {
 	emit.h2(front.H2)
 	emit.h3(front.H3)
 	emit.tls(front.TLS)
-	emit.certificates(n.server.Certificates())
+	emit.certificates(n.server.Certificates(), n.server.MissingCertificates())
 	emit.cache(n.cache.Stats())
 	emit.purges(n.purges.Stats())
 	kept := n.store.Stats()

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"edgecdn/access"
@@ -39,6 +40,9 @@ func (x *Exchange) Decide() Decision {
 		g.stats.Malformed.Add(1)
 		return x.Refuse(http.StatusBadRequest, string(p))
 	}
+	if x.proof() {
+		return SendReply
+	}
 	verdict, decided := x.admit()
 	if decided {
 		return SendReply
@@ -68,6 +72,21 @@ func (x *Exchange) Decide() Decision {
 	x.slot = true
 	x.Own()
 	return Handle
+}
+
+// proof answers who validates a host's name for a certificate, before any route:
+// redirects to https and client certificates would be in the way.
+func (x *Exchange) proof() bool {
+	g, req := x.door.Gate, &x.Request
+	if x.TLS != nil || req.Method != http.MethodGet || !strings.HasPrefix(req.Target, ChallengePath) || g.seam.Challenge == nil {
+		return false
+	}
+	answer, ok := g.seam.Challenge(req.Host, req.Target)
+	if ok {
+		x.Reply.Fields = append(x.Reply.Fields, cache.Field{Name: "cache-control", Value: "no-store"})
+		x.plain(http.StatusOK, answer)
+	}
+	return ok
 }
 
 // bodyBytesMax is how long the request's body may be.
@@ -197,7 +216,10 @@ func (x *Exchange) Refuse(status int, reason string) Decision {
 }
 
 func (x *Exchange) reply(status int, text string) Decision {
-	body := strconv.Itoa(status) + " " + http.StatusText(status) + ": " + text + "\n"
+	return x.plain(status, strconv.Itoa(status)+" "+http.StatusText(status)+": "+text+"\n")
+}
+
+func (x *Exchange) plain(status int, body string) Decision {
 	x.Status, x.Reply.Status = status, status
 	x.Reply.Fields = append(x.Reply.Fields,
 		cache.Field{Name: "content-type", Value: "text/plain; charset=utf-8"},

@@ -39,6 +39,9 @@ type Seam struct {
 	// authority that the request's host wants (route.Route.ClientCA). It is asked
 	// only where one is wanted, and must not block.
 	Proven func(clientCA string, state *tls.ConnectionState) bool
+	// Challenge answers requests in the clear under ChallengePath for tokens that we
+	// have asked for; false for all others. It must not block.
+	Challenge func(host, target string) (string, bool)
 	// Lookup answers GET and HEAD without a body at once, or not at all. It must
 	// not block.
 	Lookup func(*cache.Request) (cache.Hit, bool)
@@ -48,6 +51,9 @@ type Seam struct {
 	// a response off visibly, panic with http.ErrAbortHandler.
 	Handler http.Handler
 }
+
+// ChallengePath is where those who issue certificates look for proof (RFC 8555 8.3).
+const ChallengePath = "/.well-known/acme-challenge/"
 
 // Gate is shared by all listeners of a server. Its methods may be called from
 // any goroutine.
