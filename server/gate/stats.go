@@ -195,8 +195,9 @@ func outcomeIndex(o *cache.Outcome) int {
 
 func (s *Stats) finished(x *Exchange, took time.Duration) {
 	proto := x.Request.Proto - 1
-	class := min(max(x.Status/100, 1), 5) - 1
-	s.Status[proto][class].Add(1)
+	if x.Status > 0 { // else the client left before there was an answer
+		s.Status[proto][min(max(x.Status/100, 1), 5)-1].Add(1)
+	}
 	s.BytesSent[proto].Add(uint64(x.Written))
 	outcome := outcomeIndex(&x.Request.Outcome)
 	if !x.hijacked {

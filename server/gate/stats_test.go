@@ -3,6 +3,8 @@ package gate
 import (
 	"fmt"
 	"testing"
+
+	"edgecdn/cache"
 )
 
 func TestHostStats(t *testing.T) {
@@ -22,5 +24,24 @@ func TestHostStats(t *testing.T) {
 	}
 	if h := s.hosts.of("late.test", 5); h.Name != "other" {
 		t.Errorf("a host beyond the bound is counted as %q", h.Name)
+	}
+}
+
+// A request whose client leaves before the answer has no status: it is counted, but
+// not among responses.
+func TestNoAnswerIsNoResponse(t *testing.T) {
+	var s Stats
+	for _, status := range []int{0, 101, 200} {
+		s.finished(&Exchange{Request: cache.Request{Proto: cache.HTTP2}, Status: status}, 0)
+	}
+	var got [5]uint64
+	for class := range got {
+		got[class] = s.Status[cache.HTTP2-1][class].Load()
+	}
+	if got != [5]uint64{1, 1} {
+		t.Errorf("responses by class: %v", got)
+	}
+	if n := s.Hosts()[0].Requests[cache.HTTP2-1][0].Load(); n != 3 {
+		t.Errorf("%d requests", n)
 	}
 }
