@@ -4,6 +4,7 @@ package route
 
 import (
 	"errors"
+	"fmt"
 	"hash/fnv"
 	"net/netip"
 	"slices"
@@ -69,7 +70,7 @@ func compileAccess(a *Access) *Clients {
 	if a.Allow == nil && len(a.Deny) == 0 && len(a.Rates) == 0 {
 		return nil
 	}
-	c := &Clients{Allow: compileAddresses(a.Allow), Deny: compileAddresses(a.Deny)}
+	c := &Clients{Allow: NewAddresses(a.Allow), Deny: NewAddresses(a.Deny)}
 	for _, rate := range a.Rates {
 		rate = rate.withDefaults()
 		b := Bucket{IPv4: 32, IPv6: 64, Interval: max(rate.Per/time.Duration(rate.Requests), 1), Burst: rate.Burst}
@@ -103,7 +104,9 @@ func (c *Clients) name(host, path string) {
 	}
 }
 
-func compileAddresses(list []string) Addresses {
+// NewAddresses makes a set of networks and addresses in which NetworkProblem finds
+// nothing; nil of nil.
+func NewAddresses(list []string) Addresses {
 	if list == nil {
 		return nil
 	}
@@ -165,13 +168,8 @@ func validateAccess(at string, a *Access, r reporter) {
 		}
 		for k, text := range list.texts {
 			path := at + list.key + "[" + strconv.Itoa(k) + "]"
-			switch p, err := parseNetwork(text); {
-			case err != nil:
-				r.add(path, "%q is no network: write one such as 192.0.2.0/24 or 2001:db8::/32, or an address", text)
-			case p.Addr().Is4In6():
-				r.add(path, "%q is an IPv4 address in IPv6: write it as IPv4", text)
-			case p.Masked() != p:
-				r.add(path, "%q has bits set behind the prefix: write %s", text, p.Masked())
+			if problem := NetworkProblem(text); problem != "" {
+				r.add(path, "%s", problem)
 			}
 		}
 	}
@@ -184,6 +182,20 @@ func validateAccess(at string, a *Access, r reporter) {
 	for k := range a.Rates {
 		validateRate(at+".rates["+strconv.Itoa(k)+"]", &a.Rates[k], r)
 	}
+}
+
+// NetworkProblem says what is wrong with the text of a network or an address; "" is
+// nothing.
+func NetworkProblem(text string) string {
+	switch p, err := parseNetwork(text); {
+	case err != nil:
+		return fmt.Sprintf("%q is no network: write one such as 192.0.2.0/24 or 2001:db8::/32, or an address", text)
+	case p.Addr().Is4In6():
+		return fmt.Sprintf("%q is an IPv4 address in IPv6: write it as IPv4", text)
+	case p.Masked() != p:
+		return fmt.Sprintf("%q has bits set behind the prefix: write %s", text, p.Masked())
+	}
+	return ""
 }
 
 func validateRate(at string, rate *Rate, r reporter) {

@@ -67,8 +67,11 @@ func (b *bounds) refuse(why gate.Refusal) bool {
 	return false
 }
 
-// identify counts the connection as the client's.
+// identify counts the connection as the client's, where that has an address.
 func (p *pass) identify(client netip.Addr) bool {
+	if !client.IsValid() {
+		return true // on a unix socket
+	}
 	b, limits := p.bounds, p.bounds.gate.Limits()
 	network := networkOf(client, limits)
 	b.mu.Lock()

@@ -29,6 +29,11 @@ type Config struct {
 	// again, so only what is in memory is answered then, the rest with 425 (Too
 	// Early). Default false.
 	EarlyData bool `yaml:"early_data"`
+	// H2C takes HTTP/2 in the clear on the listeners of http, from clients that
+	// begin with it (prior knowledge, RFC 9113 3.3). Default false.
+	H2C bool `yaml:"h2c"`
+	// ProxyProtocol says which proxies name the client in front of a connection.
+	ProxyProtocol ProxyProtocol `yaml:"proxy_protocol"`
 	// TLS certificates.
 	TLS TLS `yaml:"tls"`
 	// Limits of connections and requests.
@@ -96,6 +101,7 @@ func (c *Config) Validate(report func(path, problem string)) {
 	default:
 		report("access_log.format", fmt.Sprintf("%q is no format: write json, combined or off", c.AccessLog.Format))
 	}
+	c.ProxyProtocol.validate(report)
 	c.Limits.Validate(func(path, problem string) { report("limits."+path, problem) })
 }
 

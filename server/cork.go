@@ -23,12 +23,12 @@ func (c *conn) Write(p []byte) (int, error) {
 	defer c.cork.mu.Unlock()
 	held := c.cork.held
 	if held == nil {
-		return c.TCPConn.Write(p)
+		return c.Conn.Write(p)
 	}
 	if *held = append(*held, p...); len(*held) < corkMax {
 		return len(p), nil
 	}
-	_, err := c.TCPConn.Write(*held)
+	_, err := c.Conn.Write(*held)
 	*held = (*held)[:0]
 	return len(p), err
 }
@@ -51,7 +51,7 @@ func (c *conn) Uncork() error {
 		return nil
 	}
 	c.cork.held = nil
-	_, err := c.TCPConn.Write(*held)
+	_, err := c.Conn.Write(*held)
 	*held = (*held)[:0]
 	corkBuffers.Put(held)
 	return err

@@ -19,6 +19,7 @@ import (
 	"github.com/caddyserver/certmagic"
 
 	"edgecdn/cache"
+	"edgecdn/route"
 	"edgecdn/server/gate"
 	"edgecdn/server/h1"
 	"edgecdn/server/h2"
@@ -100,6 +101,8 @@ type Server struct {
 
 // live is what Apply can change, limits apart, which gate has. Immutable.
 type live struct {
+	trust        route.Addresses // proxies
+	trustUnix    bool
 	config       Config
 	certificates *certificates // nil where there is no https
 	ways         handshakes
@@ -147,6 +150,8 @@ func (s *Server) prepare(config Config) (*live, error) {
 	if next.acmeRoots, err = config.TLS.ACME.loadRoots(); err != nil {
 		return nil, err
 	}
+	networks, unix := config.ProxyProtocol.networks()
+	next.trust, next.trustUnix = route.NewAddresses(networks), unix
 	if len(config.HTTPS) > 0 {
 		if next.certificates, err = loadCertificates(config, s.log); err != nil {
 			return nil, err

@@ -128,6 +128,9 @@ func (emit emitter) server(s *gate.Stats) {
 		emit.counter("edge_connections_refused_total", "Connections closed at once because a limit was met, by limit.", s.ConnectionsRefused[i].Load(),
 			admin.Label{Name: "limit", Value: name})
 	}
+	const proxy, proxyHelp = "edge_proxy_protocol_refused_total", "Connections refused because of their PROXY header: missing or malformed, or from a source that is not trusted."
+	emit.counter(proxy, proxyHelp, s.ProxyRefused.Load(), admin.Label{Name: "reason", Value: "malformed"})
+	emit.counter(proxy, proxyHelp, s.ProxyUntrusted.Load(), admin.Label{Name: "reason", Value: "untrusted"})
 	emit.gauge("edge_tls_handshakes", "TLS handshakes under way, over TCP and QUIC.", float64(s.HandshakesBusy.Load()))
 	emit.counter("edge_quic_retries_total", "QUIC clients asked to prove their address.", s.Retries.Load())
 	emit.counter("edge_access_log_dropped_total", "Access log lines dropped because the writer was behind.", s.LogDropped.Load())

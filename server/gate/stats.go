@@ -86,6 +86,9 @@ type Stats struct {
 	// ConnectionsRefused counts connections that were closed at once because of a
 	// limit, by Refusal.
 	ConnectionsRefused [refusals]atomic.Uint64
+	// ProxyRefused counts connections of trusted proxies whose PROXY header was
+	// missing or malformed, ProxyUntrusted those from others that had one.
+	ProxyRefused, ProxyUntrusted atomic.Uint64
 	// HandshakesBusy is the number of TLS handshakes under way, over TCP and QUIC.
 	HandshakesBusy atomic.Int64
 	// BodiesRefused counts requests answered 413 because of limits.body_bytes.

@@ -82,6 +82,13 @@ func newConn(e *Engine, nc net.Conn, state *tls.ConnectionState) *conn {
 	if c.tcp != nil {
 		c.socket, _ = c.tcp.SyscallConn() // fails where it is closed, which reading shows
 	}
+	if a, ok := nc.(interface{ Ahead() []byte }); ok {
+		if ahead := a.Ahead(); len(ahead) > 0 { // always less than fits
+			c.hold()
+			c.w = copy(c.in, ahead)
+			c.state.Store(busy)
+		}
+	}
 	if state == nil && c.socket != nil {
 		c.raw, c.fill, c.empty = c.socket, c.readRaw, c.writeRaw
 	}

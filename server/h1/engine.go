@@ -75,7 +75,8 @@ func New(door *gate.Door, stats *Stats) *Engine {
 
 // ServeConn serves a connection until its end and closes it. c is a
 // *net.TCPConn, with state nil, or a *tls.Conn after its handshake, or wraps one of
-// the two: then a method NetConn() net.Conn gives what is below.
+// the two: then a method NetConn() net.Conn gives what is below, and a method
+// Ahead() []byte what has been read of it already.
 func (e *Engine) ServeConn(c net.Conn, state *tls.ConnectionState) {
 	k := newConn(e, c, state)
 	if !e.enter(k) {
