@@ -5,9 +5,11 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"edgecdn/cache"
 	"edgecdn/route"
 )
 
@@ -35,6 +37,33 @@ func TestHSTS(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestHSTSOfHits: hits that are sent inline have it too, once.
+func TestHSTSOfHits(t *testing.T) {
+	c := realCache(t, func(*http.Request) (*http.Response, error) {
+		return made(200, "x", "Cache-Control", "max-age=60", "Strict-Transport-Security", "max-age=1"), nil
+	})
+	var inline atomic.Int64
+	host := route.Host{Names: []string{"*"}, HSTS: route.HSTS{MaxAge: time.Hour}, Policy: route.Policy{Origin: "o"}}
+	e := start(t, setup{hosts: []route.Host{host}, handler: c.ServeHTTP, lookup: func(r *cache.Request) (cache.Hit, bool) {
+		hit, ok := c.Lookup(r)
+		if ok {
+			inline.Add(1)
+		}
+		return hit, ok
+	}})
+	for _, client := range []*client{e.h1s(), e.h2(), e.h3()} {
+		for range 2 {
+			resp, _ := client.get(t, "/")
+			if got := resp.Header.Values("Strict-Transport-Security"); len(got) != 1 || got[0] != "max-age=3600" {
+				t.Errorf("%s: %q", client.name, got)
+			}
+		}
+	}
+	if n := inline.Load(); n < 5 {
+		t.Errorf("%d hits inline", n)
+	}
 }
 
 func TestAltSvcPort(t *testing.T) {
