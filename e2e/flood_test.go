@@ -34,10 +34,19 @@ type victim struct {
 	held       int    // connections that an attack may hold at once
 }
 
+// Attackers and good clients have one address here: what bounds a single one is
+// raised, so that the rest of the defences shows.
 const attackConfig = `server:
   http: ["{http}"]
   https: ["{https}"]
-  limits: {header_timeout: 2s, stall_timeout: 2s, min_rate: 1KiB}
+  limits:
+    header_timeout: 2s
+    stall_timeout: 2s
+    min_rate: 1KiB
+    connections_per_address: 50000
+    connections_per_prefix: 50000
+    handshake_rate: 50000
+    handshake_rate_per_prefix: 50000
   access_log: {format: "off"}
 admin: {listen: "{admin}"}
 data: "{data}"
@@ -62,9 +71,11 @@ func TestFloodsShortly(t *testing.T) {
 func TestSoakFloods(t *testing.T) {
 	d := soak(t)
 	v := newVictim(t, 300)
+	goroutines := count(t, v.node, "go_goroutines")
 	for _, a := range attacks() {
 		t.Run(a.name, func(t *testing.T) { v.bear(t, d/time.Duration(len(attacks())), a) })
 	}
+	settles(t, v.node, goroutines)
 }
 
 func newVictim(t *testing.T, held int) *victim {
@@ -84,15 +95,16 @@ func newVictim(t *testing.T, held int) *victim {
 	return v
 }
 
-// bear attacks the node for so long and judges how it takes it.
+// bear attacks the node for so long, and longer where the machine is too busy for
+// all of it to show, and judges how it takes it.
 func (v *victim) bear(t *testing.T, d time.Duration, attacks ...attack) {
 	t.Helper()
 	before := map[string]float64{}
 	for _, a := range attacks {
 		before[a.name] = v.events(t, a)
 	}
-	goroutines := count(t, v.node, "go_goroutines")
-	ctx, cancel := context.WithTimeout(t.Context(), d)
+	shows := func(a attack) bool { return a.seen == "" || v.events(t, a) > before[a.name] }
+	ctx, cancel := context.WithTimeout(t.Context(), d+patience)
 	defer cancel()
 	var attackers, good sync.WaitGroup
 	for _, a := range attacks {
@@ -115,25 +127,28 @@ func (v *victim) bear(t *testing.T, d time.Duration, attacks ...attack) {
 	peak := int64(0)
 	tick := time.NewTicker(200 * time.Millisecond)
 	defer tick.Stop()
-	for ctx.Err() == nil && v.running() {
+	for started := time.Now(); ctx.Err() == nil && v.running(); <-tick.C {
 		peak = max(peak, residentBytes(t, v.node))
-		<-tick.C
+		if time.Since(started) >= d && answered.Load() >= 20 && !slices.ContainsFunc(attacks, func(a attack) bool { return !shows(a) }) {
+			break
+		}
 	}
+	cancel()
 	good.Wait()
 	attackers.Wait()
 	t.Logf("%d answers to good clients; %d MB resident at most", answered.Load(), peak>>20)
 	if peak > attackBytesMax {
 		t.Errorf("%d MB resident", peak>>20)
 	}
-	if answered.Load() < 8 {
+	if answered.Load() < 20 {
 		t.Errorf("only %d answers to good clients", answered.Load())
 	}
 	for _, a := range attacks {
-		if a.seen != "" && v.events(t, a) == before[a.name] {
+		if !shows(a) {
 			t.Errorf("%s: no %s of %s was counted", a.name, a.seen, a.protocol)
 		}
 	}
-	v.settles(t, goroutines)
+	unharmed(t, v.node)
 }
 
 func (v *victim) events(t *testing.T, a attack) float64 {
@@ -181,23 +196,17 @@ func closeClient(c *client) {
 	c.CloseIdleConnections()
 }
 
-// settles waits until the node is as it was before: no connection, no handler,
-// no more goroutines than then, and no panic on the way.
-func (v *victim) settles(t *testing.T, goroutines float64) {
-	t.Helper()
-	settles(t, v.node, goroutines)
-}
-
-func settles(t *testing.T, n *node, goroutines float64) {
+// unharmed waits until the node has no handler and no connection over TCP, and
+// fails where it panicked on the way.
+func unharmed(t *testing.T, n *node) {
 	t.Helper()
 	if !n.running() {
 		t.Fatalf("edge ended: %v", n.err)
 	}
-	// A QUIC client whose farewell was lost is given up after 30 s.
-	for _, name := range []string{"edge_connections", "edge_handlers"} {
-		within(t, 3*patience, name+" is back at none", func() bool { return count(t, n, name) == 0 })
+	eventually(t, "no handler is left", func() bool { return count(t, n, "edge_handlers") == 0 })
+	for _, protocol := range []string{"h1", "h2"} {
+		eventually(t, "no connection is left", func() bool { return count(t, n, "edge_connections", `protocol="`+protocol+`"`) == 0 })
 	}
-	eventually(t, fmt.Sprintf("goroutines are back at %v", goroutines), func() bool { return count(t, n, "go_goroutines") <= goroutines+10 })
 	if got := count(t, n, "edge_panics_total"); got != 0 || strings.Contains(n.output.String(), "panic") {
 		t.Errorf("%v panics:\n%s", got, tail(n.output.String(), 40))
 	}
@@ -207,6 +216,16 @@ func settles(t *testing.T, n *node, goroutines float64) {
 			t.Errorf("a metric below zero: %s", line)
 		}
 	}
+}
+
+// settles waits until the node is as it was before: unharmed, without connections
+// over QUIC, and with no more goroutines than then.
+func settles(t *testing.T, n *node, goroutines float64) {
+	t.Helper()
+	unharmed(t, n)
+	// A QUIC client whose farewell was lost is given up after 30 s.
+	within(t, 3*patience, "no connection is left", func() bool { return count(t, n, "edge_connections") == 0 })
+	eventually(t, fmt.Sprintf("goroutines are back at %v", goroutines), func() bool { return count(t, n, "go_goroutines") <= goroutines+10 })
 }
 
 // hold keeps connections open, one for each of the node's file descriptors that

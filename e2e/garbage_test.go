@@ -54,7 +54,7 @@ func TestGarbage(t *testing.T) {
 		c.get(t, v.small).want(t, 200, hit)
 		closeClient(c)
 	}
-	v.settles(t, goroutines)
+	settles(t, v.node, goroutines)
 }
 
 func noise(r *rand.Rand) []byte {
