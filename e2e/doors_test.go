@@ -6,7 +6,9 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -118,6 +120,39 @@ func counted(t *testing.T, n *node, series string) int {
 		t.Fatal(err)
 	}
 	return int(value)
+}
+
+// TestSocketActivation: systemd's own tool hands the sockets over.
+func TestSocketActivation(t *testing.T) {
+	need(t, "systemd-socket-activate")
+	o := startOrigin(t)
+	n := newNode(t)
+	config := n.fill(`server: {http: ["fd:clear", "unix:{data}.sock"], access_log: {format: "off"}}
+admin: {listen: "{admin}"}
+data: "{data}"
+origins: {site: {url: "` + o.url + `"}}
+hosts: [{names: ["*"], origin: site}]
+`)
+	file := filepath.Join(t.TempDir(), "edge.yaml")
+	writeFile(t, file, config)
+	start(t, "systemd-socket-activate", "-l", n.http, "--fdname=clear", n.program, "serve", "--config", file)
+	eventually(t, "served by the socket that was handed over", func() bool {
+		c, err := net.Dial("tcp", n.http)
+		if err != nil {
+			return false
+		}
+		defer c.Close()
+		_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+		_, _ = c.Write([]byte("GET / HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n"))
+		b := make([]byte, 12)
+		_, err = io.ReadFull(c, b)
+		return err == nil && string(b) == "HTTP/1.1 200"
+	})
+	c, err := net.Dial("unix", n.data+".sock")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = c.Close()
 }
 
 func TestHandshakeFlood(t *testing.T) { handshakeFlood(t, 2*time.Second) }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,9 +19,13 @@ import (
 
 // Config says where to listen and what to bear.
 type Config struct {
-	// HTTP lists addresses for HTTP/1.1 in the clear, such as ":80".
+	// HTTP lists addresses for HTTP/1.1 in the clear: host:port, such as ":80",
+	// which is IPv4 and IPv6; unix:PATH for a unix socket; fd:NAME for the sockets
+	// that systemd hands over by that name (FileDescriptorName).
 	HTTP []string `yaml:"http"`
-	// HTTPS lists addresses for TLS: HTTP/1.1 and HTTP/2 on TCP, HTTP/3 on UDP.
+	// UnixMode is the mode of unix sockets: who may connect. Default "0660".
+	UnixMode string `yaml:"unix_mode"`
+	// HTTPS lists addresses for TLS, as http does: HTTP/1.1 and HTTP/2 on TCP, HTTP/3 on UDP.
 	HTTPS []string `yaml:"https"`
 	// HTTP3 false leaves UDP closed. Default true.
 	HTTP3 *bool `yaml:"http3"`
@@ -102,10 +107,39 @@ func (c *Config) Validate(report func(path, problem string)) {
 		report("access_log.format", fmt.Sprintf("%q is no format: write json, combined or off", c.AccessLog.Format))
 	}
 	c.ProxyProtocol.validate(report)
+	if _, err := strconv.ParseUint(c.UnixMode, 8, 9); c.UnixMode != "" && err != nil {
+		report("unix_mode", fmt.Sprintf(`%q is no mode of a file: write one such as "0660"`, c.UnixMode))
+	}
 	c.Limits.Validate(func(path, problem string) { report("limits."+path, problem) })
 }
 
+// unixModeDefault lets owner and group connect.
+const unixModeDefault = 0o660
+
+// unixMode returns the mode of unix sockets.
+func (c *Config) unixMode() os.FileMode {
+	if mode, err := strconv.ParseUint(c.UnixMode, 8, 9); err == nil {
+		return os.FileMode(mode)
+	}
+	return unixModeDefault
+}
+
+// unixPathMax is what fits the kernel's address.
+const unixPathMax = 107
+
 func addressProblem(address string) string {
+	if path, ok := strings.CutPrefix(address, unixScheme); ok {
+		if !strings.HasPrefix(path, "/") || len(path) > unixPathMax {
+			return fmt.Sprintf("%q is no path of a unix socket: write unix: and an absolute path of at most %d bytes", address, unixPathMax)
+		}
+		return ""
+	}
+	if name, ok := strings.CutPrefix(address, fdScheme); ok {
+		if name == "" || len(name) > 255 || strings.ContainsAny(name, ": /") {
+			return fmt.Sprintf("%q names no socket: write fd: and the FileDescriptorName of the socket unit", address)
+		}
+		return ""
+	}
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
 		return fmt.Sprintf("%q is no address: write host:port, such as 127.0.0.1:8080, [::1]:8080 or :8080", address)
@@ -131,6 +165,8 @@ func (c *Config) unchangeable(next *Config) string {
 		return "http"
 	case !slices.Equal(c.HTTPS, next.HTTPS):
 		return "https"
+	case c.unixMode() != next.unixMode():
+		return "unix_mode"
 	case *c.HTTP3 != *next.HTTP3:
 		return "http3"
 	case c.AltSvcPort != next.AltSvcPort:

@@ -8,7 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"edgecdn/server/gate"
@@ -47,36 +49,69 @@ func (c closers) close() (err error) {
 	return err
 }
 
+// What an address begins with that is none of the network's.
+const (
+	unixScheme = "unix:"
+	fdScheme   = "fd:"
+)
+
+// sockets are what one address of the configuration stands for. systemd hands
+// several over by one name.
+type sockets struct {
+	streams   []net.Listener
+	datagrams []*net.UDPConn
+}
+
+func (s *sockets) close() (err error) {
+	for _, ln := range s.streams {
+		err = errors.Join(err, ln.Close())
+	}
+	for _, udp := range s.datagrams {
+		err = errors.Join(err, udp.Close())
+	}
+	return err
+}
+
 func (s *Server) open(opened *closers) error {
+	handed, err := inherit(os.Getenv)
+	if err != nil {
+		return err
+	}
 	for i, address := range s.config.HTTP {
-		d := &gate.Door{Gate: s.gate, Scheme: "http"}
 		key := "http[" + strconv.Itoa(i) + "]"
-		tcp, err := listenTCP(key, address)
+		found, err := s.listen(key, address, false, handed, opened)
 		if err != nil {
 			return err
 		}
-		*opened = append(*opened, tcp)
-		d.Listener = tcp.Addr().String()
-		s.doors, s.engines = append(s.doors, d), append(s.engines, s.newTCPEngine(d, key, tcp, nil))
+		for _, ln := range found.streams {
+			d := &gate.Door{Gate: s.gate, Scheme: "http", Listener: listenerName(ln.Addr())}
+			s.doors, s.engines = append(s.doors, d), append(s.engines, s.newTCPEngine(d, key, ln, nil))
+		}
 	}
 	for i, address := range s.config.HTTPS {
-		d := &gate.Door{Gate: s.gate, Scheme: "https"}
 		key := "https[" + strconv.Itoa(i) + "]"
-		tcp, udp, err := listenBoth(key, address, *s.config.HTTP3)
+		found, err := s.listen(key, address, *s.config.HTTP3, handed, opened)
 		if err != nil {
 			return err
 		}
-		*opened = append(*opened, tcp)
-		d.Listener = tcp.Addr().String()
-		if udp != nil {
-			d.AltSvc = fmt.Sprintf(`h3=":%d"; ma=86400`, cmp.Or(s.config.AltSvcPort, tcp.Addr().(*net.TCPAddr).Port))
+		if err := s.openHTTPS(key, &found, opened); err != nil {
+			return err
 		}
-		s.doors, s.engines = append(s.doors, d), append(s.engines, s.newTCPEngine(d, key, tcp, s.tlsConfig(false)))
-		if udp == nil {
-			continue
+	}
+	return nil
+}
+
+func (s *Server) openHTTPS(key string, found *sockets, opened *closers) error {
+	for _, ln := range found.streams {
+		d := &gate.Door{Gate: s.gate, Scheme: "https", Listener: listenerName(ln.Addr())}
+		if len(found.datagrams) > 0 {
+			port := found.datagrams[0].LocalAddr().(*net.UDPAddr).Port
+			d.AltSvc = fmt.Sprintf(`h3=":%d"; ma=86400`, cmp.Or(s.config.AltSvcPort, port))
 		}
-		*opened = append(*opened, udp)
-		beside := &gate.Door{Gate: s.gate, Scheme: "https", Listener: d.Listener}
+		s.doors, s.engines = append(s.doors, d), append(s.engines, s.newTCPEngine(d, key, ln, s.tlsConfig(false)))
+	}
+	for _, udp := range found.datagrams {
+		beside := &gate.Door{Gate: s.gate, Scheme: "https", Listener: udp.LocalAddr().String()}
 		engine, err := s.newQUICEngine(beside, key, udp, s.tlsConfig(true))
 		if err != nil {
 			return err
@@ -85,6 +120,51 @@ func (s *Server) open(opened *closers) error {
 		s.engines = append(s.engines, engine)
 	}
 	return nil
+}
+
+// listen opens what an address stands for, and notes it in opened.
+func (s *Server) listen(key, address string, wantUDP bool, handed inherited, opened *closers) (found sockets, err error) {
+	if path, ok := strings.CutPrefix(address, unixScheme); ok {
+		ln, err := listenUnix(key, path, s.config.unixMode())
+		if err != nil {
+			return found, err
+		}
+		found.streams = []net.Listener{ln}
+	} else if name, ok := strings.CutPrefix(address, fdScheme); ok {
+		if found, err = handed.take(key, name); err != nil {
+			return found, err
+		}
+		if len(found.datagrams) > 0 && !wantUDP {
+			return found, errors.Join(fmt.Errorf("server: %s: %s is a UDP socket, which is for HTTP/3 alone: hand it to https, with http3 on", key, address), found.close())
+		}
+		if len(found.streams) == 0 {
+			return found, errors.Join(fmt.Errorf("server: %s: %s has no TCP or unix socket beside that for HTTP/3", key, address), found.close())
+		}
+	} else {
+		tcp, udp, err := listenBoth(key, address, wantUDP)
+		if err != nil {
+			return found, err
+		}
+		found.streams = []net.Listener{tcp}
+		if udp != nil {
+			found.datagrams = []*net.UDPConn{udp}
+		}
+	}
+	for _, ln := range found.streams {
+		*opened = append(*opened, ln)
+	}
+	for _, udp := range found.datagrams {
+		*opened = append(*opened, udp)
+	}
+	return found, nil
+}
+
+// listenerName is how a listener is called in the log and by operators.
+func listenerName(a net.Addr) string {
+	if a.Network() == "unix" {
+		return unixScheme + a.String()
+	}
+	return a.String()
 }
 
 func listenTCP(key, address string) (*net.TCPListener, error) {

@@ -173,9 +173,15 @@ func hints(data string, http, https []string, admin bool) string {
 	var b strings.Builder
 	b.WriteString("\nTry:\n\n")
 	for _, addr := range http {
+		if strings.HasPrefix(addr, "unix:") {
+			continue
+		}
 		fmt.Fprintf(&b, "  edge get --repeat 2 http://%s/\n", reachable(addr))
 	}
 	for _, addr := range https {
+		if strings.HasPrefix(addr, "unix:") {
+			continue
+		}
 		fmt.Fprintf(&b, "  edge get --repeat 2 --http3 --data %s https://%s/\n", data, reachable(addr))
 	}
 	if admin {

@@ -60,6 +60,7 @@ type conn struct {
 	empty   func(fd uintptr) bool // writeRaw
 	writes  deadline
 	guard   guard
+	passed  atomic.Uint64 // bytes that the system took, where no socket says what the client did
 
 	request  wire.Request
 	exchange *gate.Exchange // under way, nil for none

@@ -127,7 +127,7 @@ func (g *guard) close() {
 // acknowledged returns how many bytes the client has acknowledged.
 func (c *conn) acknowledged() (n uint64) {
 	if c.socket == nil {
-		return 0
+		return c.passed.Load()
 	}
 	_ = c.socket.Control(func(fd uintptr) { // a closed connection acknowledges nothing more
 		if info, err := unix.GetsockoptTCPInfo(int(fd), unix.SOL_TCP, unix.TCP_INFO); err == nil {
