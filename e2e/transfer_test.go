@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -35,8 +36,8 @@ func TestSoakStalls(t *testing.T) {
 var everyProtocol = append([]string{"h1s"}, protocols...)
 
 func transferWithStalls(t *testing.T, size int64, stalls int, rest time.Duration) {
-	o := startOrigin(t)
-	n := startEdge(t, o)
+	config := strings.Replace(earlyConfig(startOrigin(t), false), "early_data: false", "limits: {body_bytes: 2GiB}", 1)
+	n, _ := startConfigured(t, config)
 	sum := patternSum(size)
 	var wg sync.WaitGroup
 	for _, protocol := range everyProtocol {
