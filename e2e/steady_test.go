@@ -17,19 +17,19 @@ import (
 	"github.com/coder/websocket"
 )
 
-const steadyConfig = `server: {http: ["{http}"], https: ["{https}"], access_log: {format: "off"}}
+const steadyConfig = `server: {http: ["{http}"], https: ["{https}"], access_log: {format: "off"}, limits: {connections: 4VERSION}, h2c: true}
 admin: {listen: "{admin}"}
 data: "{data}"
 origins: {site: {url: "ORIGIN"}}
 hosts: [{names: ["*"], origin: site, response: {set: {X-Version: "VERSION"}}}]
 `
 
-// Twenty reloads under load cost nobody anything: no request fails, downloads go
+// Reloads under load, twenty of them or a hundred with EDGE_FULL, cost nobody anything: no request fails, downloads go
 // on, and so does a WebSocket.
 func TestReloadsUnderLoad(t *testing.T) {
 	o := startOrigin(t)
 	text := strings.Replace(steadyConfig, "ORIGIN", o.url, 1)
-	n, file := startConfigured(t, strings.Replace(text, "VERSION", "0", 1))
+	n, file := startConfigured(t, strings.ReplaceAll(text, "VERSION", "000"))
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	conn, _, err := websocket.Dial(ctx, "ws://"+n.http+"/_origin/ws", nil)
@@ -37,11 +37,15 @@ func TestReloadsUnderLoad(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.CloseNow()
+	reloads, pause := 20, "100ms"
+	if os.Getenv("EDGE_FULL") != "" {
+		reloads, pause = 100, "400ms"
+	}
 	const size = 2_000_000
 	var downloads, load sync.WaitGroup
 	for _, protocol := range everyProtocol {
 		c := newClient(t, n, protocol)
-		resp, err := c.Do(c.request(t, "GET", respond("size", fmt.Sprint(size), "chunks", "25", "chunk_delay", "100ms", "for", protocol), nil))
+		resp, err := c.Do(c.request(t, "GET", respond("size", fmt.Sprint(size), "chunks", "25", "chunk_delay", pause, "for", protocol), nil))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -60,14 +64,14 @@ func TestReloadsUnderLoad(t *testing.T) {
 		load.Go(func() { v.useWell(ctx, t, c, &answered) })
 	}
 	watcher := newClient(t, n, "h1")
-	for version := 1; version <= 20; version++ {
-		writeFile(t, file+".new", n.fill(strings.Replace(text, "VERSION", strconv.Itoa(version), 1)))
+	for version := 1; version <= reloads; version++ {
+		writeFile(t, file+".new", n.fill(strings.ReplaceAll(text, "VERSION", fmt.Sprintf("%03d", version))))
 		if err := os.Rename(file+".new", file); err != nil {
 			t.Fatal(err)
 		}
 		n.signal(t, syscall.SIGHUP)
 		eventually(t, fmt.Sprintf("version %d is in force", version), func() bool {
-			return watcher.get(t, v.small).Header.Get("X-Version") == strconv.Itoa(version)
+			return watcher.get(t, v.small).Header.Get("X-Version") == fmt.Sprintf("%03d", version)
 		})
 		message := "version " + strconv.Itoa(version)
 		if err := conn.Write(ctx, websocket.MessageText, []byte(message)); err != nil {
