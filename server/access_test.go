@@ -46,3 +46,21 @@ func TestAccessComesBeforeLookup(t *testing.T) {
 func often(requests int) route.Policy {
 	return route.Policy{Access: route.Access{Rates: []route.Rate{{Requests: requests, Per: time.Hour}}}}
 }
+
+// TestDualStack: one listener for IPv4 and IPv6, whose lists know an IPv4 client
+// for what it is.
+func TestDualStack(t *testing.T) {
+	e := start(t, setup{
+		config: Config{HTTP: []string{"[::]:0"}, HTTPS: []string{"[::]:0"}},
+		hosts:  []route.Host{{Names: []string{"*"}, Policy: route.Policy{Origin: "o", Access: route.Access{Deny: []string{"127.0.0.0/8"}}}}},
+	})
+	http, https := e.http, e.https
+	for host, status := range map[string]int{"127.0.0.1": 403, "[::1]": 200} {
+		e.http, e.https = strings.Replace(http, "[::]", host, 1), strings.Replace(https, "[::]", host, 1)
+		for _, c := range e.clients() {
+			if resp, _ := c.get(t, "/"); resp.StatusCode != status {
+				t.Errorf("%s from %s: %s, want %d", c.name, host, resp.Status, status)
+			}
+		}
+	}
+}
