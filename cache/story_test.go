@@ -93,26 +93,28 @@ type bed struct {
 	authority string
 	close     func()
 	log       purgeLog
+	// wrap makes what stands between the cache and its store.
+	wrap []func(Keeper) Keeper
 }
 
-func newBed(t *testing.T, host route.Host, disk bool) *bed {
+func newBed(t *testing.T, host route.Host, disk bool, wrap ...func(Keeper) Keeper) *bed {
 	t.Helper()
 	cfg := store.DiskConfig{}
 	if disk {
 		cfg = store.DiskConfig{Path: t.TempDir(), Bytes: 64 << 20}
 	}
-	return newBedOn(t, host, cfg)
+	return newBedOn(t, host, cfg, wrap...)
 }
 
 // newBedOn is newBed with this disk tier, none where its path is empty.
-func newBedOn(t *testing.T, host route.Host, disk store.DiskConfig) *bed {
+func newBedOn(t *testing.T, host route.Host, disk store.DiskConfig, wrap ...func(Keeper) Keeper) *bed {
 	t.Helper()
 	host.Names, host.Origin = []string{"*"}, "o"
 	table, err := route.NewTable([]route.Host{host})
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &bed{dir: disk.Path, t: t, table: table, origin: &scriptedOrigin{answers: map[string]answerFunc{}}}
+	b := &bed{dir: disk.Path, t: t, table: table, wrap: wrap, origin: &scriptedOrigin{answers: map[string]answerFunc{}}}
 	b.open(disk)
 	t.Cleanup(func() { b.close() })
 	return b
@@ -129,8 +131,12 @@ func (b *bed) open(disk store.DiskConfig) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	var kept Keeper = tiered
+	for _, wrap := range b.wrap {
+		kept = wrap(kept)
+	}
 	b.replay(tiered, func() {
-		b.cache = New(Config{Store: tiered, Origin: b.origin, Match: b.table.Match,
+		b.cache = New(Config{Store: kept, Origin: b.origin, Match: b.table.Match,
 			Direct: func(ctx context.Context, _, target string) context.Context {
 				return context.WithValue(ctx, targetKey{}, target)
 			}})

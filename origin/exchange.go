@@ -256,7 +256,7 @@ func (x *exchange) end() {
 	x.cancel(nil)
 	x.up.stats.Active.Add(-1)
 	if x.up.active.Add(-1) == 0 && x.up.retired.Load() {
-		x.up.client.CloseIdleConnections()
+		x.up.closeIdle(0)
 	}
 }
 

@@ -86,8 +86,24 @@ func newUpstream(cfg Config, authorities []byte, stats *Stats) (*upstream, error
 // retire closes connections as they become idle.
 func (up *upstream) retire() {
 	up.retired.Store(true)
-	up.client.CloseIdleConnections()
+	up.closeIdle(0)
 }
+
+// closeIdle closes connections that nobody uses, and looks again some times: over
+// HTTP/2 one is in use for a moment after the last body has ended, and one may be
+// being dialed.
+func (up *upstream) closeIdle(looked int) {
+	up.client.CloseIdleConnections()
+	if looked < closeLooks {
+		time.AfterFunc(closePause<<(2*looked), func() { up.closeIdle(looked + 1) })
+	}
+}
+
+// A retired upstream looks for idle connections after 50, 200, 800 ms and 3.2 s.
+const (
+	closeLooks = 4
+	closePause = 50 * time.Millisecond
+)
 
 // roundTrip sends r for target and watches over each phase.
 func (up *upstream) roundTrip(r *http.Request, target string) (*http.Response, error) {

@@ -33,16 +33,32 @@ func TestHTTPSHasOnePortForBothTransports(t *testing.T) {
 	}
 }
 
+// takeUDP takes a port that nobody has for TCP.
+func takeUDP(t *testing.T) net.PacketConn {
+	t.Helper()
+	for range 20 {
+		udp, err := net.ListenPacket("udp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		tcp, err := net.Listen("tcp", udp.LocalAddr().String())
+		if err == nil {
+			_ = tcp.Close() // nobody has connected
+			return udp
+		}
+		_ = udp.Close() // nothing was sent
+	}
+	t.Fatal("no port is free for both")
+	return nil
+}
+
 func TestBindErrorsSayWhatAndHow(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer taken.Close()
-	takenUDP, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	takenUDP := takeUDP(t)
 	defer takenUDP.Close()
 	for _, test := range []struct {
 		name   string

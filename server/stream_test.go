@@ -315,12 +315,9 @@ func TestRequestsAreNotReused(t *testing.T) {
 	for i := range 50 {
 		c.get(t, fmt.Sprintf("/%d", i))
 	}
-	close(kept)
-	i := 0
-	for r := range kept {
-		if r.Target != fmt.Sprintf("/%d", i) {
+	for i := range 50 {
+		if r := <-kept; r.Target != fmt.Sprintf("/%d", i) {
 			t.Errorf("request %d became %q", i, r.Target)
 		}
-		i++
 	}
 }

@@ -99,8 +99,17 @@ func (e *tcpEngine) admit(nc net.Conn) {
 		return
 	}
 	e.serving.Go(func() {
-		defer p.leave()
-		e.run(c, p)
+		serve := e.welcome(c, p)
+		if serve == nil {
+			p.leave()
+			return
+		}
+		// On a stack of its own: a handshake has grown this one, and an idle
+		// connection would keep it so.
+		e.serving.Go(func() {
+			defer p.leave()
+			serve()
+		})
 	})
 }
 
@@ -117,12 +126,13 @@ func addrOf(c net.Conn) netip.Addr {
 	return netip.Addr{}
 }
 
-// run serves one connection to its end.
-func (e *tcpEngine) run(c *conn, p *pass) {
+// welcome finds out what a connection speaks; the result serves it to its end, nil
+// where there is nothing to serve.
+func (e *tcpEngine) welcome(c *conn, p *pass) func() {
 	e.setStall(c.Conn)
 	if !e.begin(c) {
 		_ = c.Close() // the node stops
-		return
+		return nil
 	}
 	secure, clear2 := e.greet(c, p)
 	e.begun(c)
@@ -130,31 +140,28 @@ func (e *tcpEngine) run(c *conn, p *pass) {
 	switch {
 	case secure == nil && e.tls != nil, c.broken:
 		_ = c.Close() // nothing was agreed on
-		return
+		return nil
 	case clear2:
 		c.count(cache.HTTP2)
-		e.h2.ServeConn(c, nil)
-		return
+		return func() { e.h2.ServeConn(c, nil) }
 	case e.tls == nil:
 		c.count(cache.HTTP1)
-		e.h1.ServeConn(c, nil)
-		return
+		return func() { e.h1.ServeConn(c, nil) }
 	}
 	state := secure.ConnectionState()
 	if state.NegotiatedProtocol == acmez.ACMETLS1Protocol {
 		_ = secure.Close() // the handshake was all that was wanted
-		return
+		return nil
 	}
 	if state.DidResume {
 		e.tlsStats.Resumed.Add(1)
 	}
 	if state.NegotiatedProtocol == "h2" {
 		c.count(cache.HTTP2)
-		e.h2.ServeConn(secure, &state)
-		return
+		return func() { e.h2.ServeConn(secure, &state) }
 	}
 	c.count(cache.HTTP1)
-	e.h1.ServeConn(secure, &state)
+	return func() { e.h1.ServeConn(secure, &state) }
 }
 
 // begin notes a connection that no engine has yet, so that a shutdown finds it.
