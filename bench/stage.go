@@ -105,7 +105,8 @@ func (s *stage) startEdgeDisk(ctx context.Context) (err error) {
 }
 
 // startEdgeNode runs an edge as an operator would: with certificates of the same
-// kind as nginx has and an access log to a file.
+// kind as nginx has and an access log to a file. All clients come from one address
+// here, so its bounds are raised.
 func (s *stage) startEdgeNode(ctx context.Context, name, more string) (*server, error) {
 	var addresses [3]string
 	for i := range addresses {
@@ -130,6 +131,7 @@ server:
   https: ["{tls}"]
   tls: {certificates: [{cert: {dir}/cert.pem, key: {dir}/key.pem}]}
   access_log: {format: combined, path: {dir}/{name}-access.log}
+  limits: {connections_per_address: 20000, connections_per_prefix: 20000, handshake_rate: 100000, handshake_rate_per_prefix: 100000}
 admin: {listen: "{admin}"}
 origins:
   bench: {url: "{origin}"}
