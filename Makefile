@@ -67,7 +67,7 @@ check:
 unit:
 	@packages=$$($(GO) list ./... | grep -v '/e2e$$') || exit 1; \
 	if command -v gcc >/dev/null 2>&1; then set -- -race; export CGO_ENABLED=1; else set --; echo "SKIPPED: race detector (no gcc)"; fi; \
-	set -x; $(GO) test "$$@" -timeout 20m $$packages && $(GO) test -count=1 -run 'HoldsItsBudget|HitAllocatesNothing|IdleMemory' ./cache/store ./server/h1
+	set -x; $(GO) test "$$@" -timeout 20m $$packages && $(GO) test -count=1 -run 'HoldsItsBudget|AllocatesNothing|IdleMemory' ./cache/... ./server/...
 
 e2e:
 	$(GO) test -count=1 -timeout 30m ./e2e
