@@ -43,6 +43,7 @@ type tcpEngine struct {
 	h2       *h2.Engine
 
 	closing chan struct{}
+	served  chan struct{}  // closed when serve has returned
 	serving sync.WaitGroup // connections
 
 	mu        sync.Mutex
@@ -52,10 +53,11 @@ type tcpEngine struct {
 func (s *Server) newTCPEngine(d *gate.Door, key string, ln net.Listener, tlsConfig *tls.Config) *tcpEngine {
 	return &tcpEngine{door: d, bounds: s.bounds, live: &s.live, key: key, listener: ln, tls: tlsConfig, tlsStats: s.stats.TLS,
 		h1: h1.New(d, s.stats.H1), h2: h2.New(d, s.stats.H2),
-		closing: make(chan struct{}), beginning: map[*conn]struct{}{}}
+		closing: make(chan struct{}), served: make(chan struct{}), beginning: map[*conn]struct{}{}}
 }
 
 func (e *tcpEngine) serve() error {
+	defer close(e.served)
 	pause := time.Duration(0)
 	for {
 		nc, err := e.listener.Accept()
@@ -250,6 +252,7 @@ func (e *tcpEngine) resume() {
 func (e *tcpEngine) shutdown(ctx context.Context) error {
 	close(e.closing)
 	err := e.listener.Close()
+	<-e.served // from here on no connection is added to those that are waited for
 	e.mu.Lock()
 	for c := range e.beginning {
 		_ = c.Close() // its handshake fails, and is counted
