@@ -16,6 +16,7 @@
 //   - cache/store: keeps bytes in memory and on disk; knows no HTTP
 //   - cache/store/storetest: what every store must do, as tests
 //   - purge: what must be forgotten: its log, receipts, what a restart applies again
+//   - cluster: who is alive; one way to tell one node, or all, and to agree on facts
 //   - origin: the way back to where content comes from
 //   - admin: the operators' side: health, metrics, profiles, the REST API
 //
@@ -39,7 +40,7 @@
 //	cache  -> route, cache/store
 //	origin -> route
 //	purge  -> cache
-//	route, admin, cache/store -> nothing of ours
+//	route, admin, cluster, cache/store -> nothing of ours
 //	config -> every room's Config
 //	cmd/edge -> all
 //
