@@ -83,6 +83,8 @@ func (k Kind) Status() int {
 type Error struct {
 	Kind Kind
 	Err  error
+
+	unsent bool // no endpoint has seen a byte of the request
 }
 
 // Error names the kind and the cause.
@@ -95,7 +97,15 @@ func (e *Error) Unwrap() error { return e.Err }
 func (e *Error) ProxyError() (token string, status int) { return string(e.Kind), e.Kind.Status() }
 
 func errorf(kind Kind, format string, args ...any) *Error {
-	return &Error{kind, fmt.Errorf(format, args...)}
+	return &Error{Kind: kind, Err: fmt.Errorf(format, args...)}
+}
+
+// unsent marks an error: no endpoint has seen a byte of the request.
+func unsent(err error) error {
+	if e := (*Error)(nil); errors.As(err, &e) {
+		e.unsent = true
+	}
+	return err
 }
 
 // connectKind tells errors that come before a connection stands: of names,

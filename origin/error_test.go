@@ -47,7 +47,7 @@ func TestKindsAreListedOnce(t *testing.T) {
 	token, status := errorf(KindReadTimeout, "x").ProxyError()
 	want(t, "token", token, "connection_read_timeout")
 	want(t, "status", status, 504)
-	want(t, "cause", errors.Is(&Error{KindInternal, io.ErrUnexpectedEOF}, io.ErrUnexpectedEOF), true)
+	want(t, "cause", errors.Is(&Error{Kind: KindInternal, Err: io.ErrUnexpectedEOF}, io.ErrUnexpectedEOF), true)
 }
 
 // TestAnswersOutOfOrder sends what no origin should, and wants a name for it and

@@ -36,7 +36,7 @@ const (
 )
 
 type exchange struct {
-	up     *upstream
+	s      *httpSender
 	caller context.Context
 	ctx    context.Context
 	cancel context.CancelCauseFunc
@@ -54,10 +54,12 @@ type exchange struct {
 	ended     bool
 }
 
-func begin(up *upstream, caller context.Context) *exchange {
-	x := &exchange{up: up, caller: caller, start: time.Now(), waiting: true}
+func begin(s *httpSender, caller context.Context) *exchange {
+	up := s.up
+	x := &exchange{s: s, caller: caller, start: time.Now(), waiting: true}
 	x.ctx, x.cancel = context.WithCancelCause(caller)
-	up.active.Add(1)
+	s.active.Add(1)
+	s.waiting.Add(1)
 	up.stats.Active.Add(1)
 	up.stats.Waiting.Add(1)
 	x.deadline = x.start.Add(up.cfg.DialTimeout)
@@ -68,11 +70,11 @@ func begin(up *upstream, caller context.Context) *exchange {
 // trace returns a context through which net/http tells the phases.
 func (x *exchange) trace(ctx context.Context) context.Context {
 	trace := &httptrace.ClientTrace{
-		GetConn: func(string) { x.enter(phaseConnect, x.up.cfg.DialTimeout) },
-		GotConn: func(httptrace.GotConnInfo) { x.enter(phaseSend, x.up.cfg.StallTimeout) },
+		GetConn: func(string) { x.enter(phaseConnect, x.s.up.cfg.DialTimeout) },
+		GotConn: func(httptrace.GotConnInfo) { x.enter(phaseSend, x.s.up.cfg.StallTimeout) },
 		WroteRequest: func(info httptrace.WroteRequestInfo) {
 			if info.Err == nil {
-				x.enter(phaseHeader, x.up.cfg.HeaderTimeout)
+				x.enter(phaseHeader, x.s.up.cfg.HeaderTimeout)
 			}
 		},
 	}
@@ -96,7 +98,7 @@ func (x *exchange) enter(p phase, limit time.Duration) {
 	x.asked = true
 	if p == phaseSend {
 		if x.connected++; x.connected > 1 {
-			x.up.stats.Repeated.Add(1)
+			x.s.up.stats.Repeated.Add(1)
 		}
 	}
 	x.wait(p == phaseConnect)
@@ -108,11 +110,12 @@ func (x *exchange) wait(waiting bool) {
 		return
 	}
 	x.waiting = waiting
-	if waiting {
-		x.up.stats.Waiting.Add(1)
-	} else {
-		x.up.stats.Waiting.Add(-1)
+	n := int64(1)
+	if !waiting {
+		n = -1
 	}
+	x.s.waiting.Add(n)
+	x.s.up.stats.Waiting.Add(n)
 }
 
 // arm starts the timer anew; 0 lets it rest. Called with mu held.
@@ -133,11 +136,11 @@ func (x *exchange) expire() {
 	if x.ended || x.deadline.IsZero() || time.Now().Before(x.deadline) {
 		return
 	}
-	cfg, err := &x.up.cfg, (*Error)(nil)
+	cfg, err := &x.s.up.cfg, (*Error)(nil)
 	switch x.phase {
 	case phaseConnect:
 		err = errorf(KindConnectTimeout, "no connection within %v", cfg.DialTimeout)
-		if x.up.stats.ConnectionsOpen.Load() >= int64(cfg.Connections) {
+		if x.s.open.Load() >= int64(cfg.Connections) {
 			err = errorf(KindConnectionLimit, "all %d connections were busy for %v", cfg.Connections, cfg.DialTimeout)
 		}
 	case phaseSend:
@@ -166,7 +169,7 @@ func (x *exchange) header(resp *http.Response) error {
 	x.wait(false)
 	x.arm(0)
 	x.mu.Unlock()
-	x.up.stats.HeaderTime.observe(time.Since(x.start))
+	x.s.up.stats.HeaderTime.observe(time.Since(x.start))
 
 	err := judge(resp)
 	if e := (*Error)(nil); errors.As(context.Cause(x.ctx), &e) {
@@ -223,23 +226,26 @@ func (x *exchange) explain(err error, inBody bool) error {
 	var cause *Error
 	switch {
 	case errors.As(context.Cause(x.ctx), &cause): // our own doing
+		if !inBody && !connected {
+			cause.unsent = true
+		}
 		return cause
 	case errors.As(err, &cause):
 		return cause
 	case canceled(x.caller):
 		return fmt.Errorf("origin: %w", context.Canceled)
 	case x.caller.Err() != nil:
-		return &Error{KindResponseTimeout, x.caller.Err()}
+		return &Error{Kind: KindResponseTimeout, Err: x.caller.Err()}
 	case inBody:
-		return &Error{bodyKind(err), err}
+		return &Error{Kind: bodyKind(err), Err: err}
 	case uploadErr != nil:
 		return errorf(KindRequest, "read the request's body: %w", uploadErr)
 	case connected:
-		return &Error{headerKind(err), err}
+		return &Error{Kind: headerKind(err), Err: err}
 	case !asked:
-		return &Error{KindRequest, err}
+		return &Error{Kind: KindRequest, Err: err, unsent: true}
 	}
-	return &Error{connectKind(err), err}
+	return &Error{Kind: connectKind(err), Err: err, unsent: true}
 }
 
 // end is called once nothing more of the exchange is wanted.
@@ -254,9 +260,9 @@ func (x *exchange) end() {
 	x.arm(0)
 	x.mu.Unlock()
 	x.cancel(nil)
-	x.up.stats.Active.Add(-1)
-	if x.up.active.Add(-1) == 0 && x.up.retired.Load() {
-		x.up.closeIdle(0)
+	x.s.up.stats.Active.Add(-1)
+	if x.s.active.Add(-1) == 0 && x.s.retired.Load() {
+		x.s.closeIdle(0)
 	}
 }
 
@@ -282,7 +288,7 @@ type upload struct {
 func (u *upload) Read(p []byte) (int, error) {
 	u.x.uploading(0, nil)
 	n, err := u.ReadCloser.Read(p)
-	u.x.uploading(u.x.up.cfg.StallTimeout, err)
+	u.x.uploading(u.x.s.up.cfg.StallTimeout, err)
 	return n, err
 }
 
@@ -307,11 +313,11 @@ func (b *body) Read(p []byte) (int, error) {
 	if b.err != nil {
 		return 0, b.err
 	}
-	b.x.downloading(b.x.up.cfg.StallTimeout)
+	b.x.downloading(b.x.s.up.cfg.StallTimeout)
 	n, err := b.ReadCloser.Read(p)
 	b.x.downloading(0)
 	if err != nil && err != io.EOF && !b.closed.Load() {
-		err = b.x.up.count(b.x.explain(err, true))
+		err = b.x.explain(err, true)
 	}
 	b.err = err
 	return n, err

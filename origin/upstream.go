@@ -10,13 +10,14 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net"
 	"net/http"
 	"net/url"
 	"strings"
 	"sync"
-	"sync/atomic"
+
 	"time"
 
 	"golang.org/x/net/http/httpguts"
@@ -39,10 +40,11 @@ type upstream struct {
 	cfg         Config // with defaults
 	authorities []byte // content of the CA file
 	base        *url.URL
-	client      *http.Transport
+	tls         *tls.Config
 	stats       *Stats
-	active      atomic.Int64 // requests under way
-	retired     atomic.Bool
+
+	mu      sync.Mutex
+	senders map[string]sender // by address; nil once the upstream is retired
 }
 
 func newUpstream(cfg Config, authorities []byte, stats *Stats) (*upstream, error) {
@@ -50,7 +52,7 @@ func newUpstream(cfg Config, authorities []byte, stats *Stats) (*upstream, error
 	if err != nil {
 		return nil, fmt.Errorf("url: %w", err)
 	}
-	up := &upstream{cfg: cfg, authorities: authorities, base: base, stats: stats}
+	up := &upstream{cfg: cfg, authorities: authorities, base: base, stats: stats, senders: make(map[string]sender)}
 	tlsConfig := &tls.Config{
 		MinVersion:         tls.VersionTLS12,
 		ServerName:         cfg.ServerName,
@@ -63,80 +65,97 @@ func newUpstream(cfg Config, authorities []byte, stats *Stats) (*upstream, error
 			return nil, fmt.Errorf("ca: %s holds no PEM certificate", cfg.CA)
 		}
 	}
-	up.client = &http.Transport{
-		DialContext:            up.dial,
-		TLSClientConfig:        tlsConfig,
-		TLSHandshakeTimeout:    cfg.DialTimeout,
-		ForceAttemptHTTP2:      true, // a dialer and TLS settings of our own switch it off otherwise
-		DisableCompression:     true, // bodies pass as they are
-		MaxConnsPerHost:        cfg.Connections,
-		MaxIdleConnsPerHost:    cfg.Connections,
-		IdleConnTimeout:        cfg.IdleTimeout,
-		ExpectContinueTimeout:  time.Second,
-		MaxResponseHeaderBytes: headerBytesMax,
-		HTTP2: &http.HTTP2Config{
-			SendPingTimeout:  pingAfter,
-			PingTimeout:      pingAfter,
-			WriteByteTimeout: cfg.StallTimeout,
-		},
-	}
+	up.tls = tlsConfig
 	return up, nil
 }
 
 // retire closes connections as they become idle.
 func (up *upstream) retire() {
-	up.retired.Store(true)
-	up.closeIdle(0)
-}
-
-// closeIdle closes connections that nobody uses, and looks again some times: over
-// HTTP/2 one is in use for a moment after the last body has ended, and one may be
-// being dialed.
-func (up *upstream) closeIdle(looked int) {
-	up.client.CloseIdleConnections()
-	if looked < closeLooks {
-		time.AfterFunc(closePause<<(2*looked), func() { up.closeIdle(looked + 1) })
+	up.mu.Lock()
+	senders := up.senders
+	up.senders = nil
+	up.mu.Unlock()
+	for _, s := range senders {
+		s.retire()
 	}
 }
 
-// A retired upstream looks for idle connections after 50, 200, 800 ms and 3.2 s.
-const (
-	closeLooks = 4
-	closePause = 50 * time.Millisecond
-)
+// to returns the sender to an endpoint.
+func (up *upstream) to(address string) sender {
+	up.mu.Lock()
+	defer up.mu.Unlock()
+	s, ok := up.senders[address]
+	if !ok {
+		s = newHTTPSender(up, address)
+		if up.senders == nil { // a request that was chosen for us before we were retired
+			s.retire()
+		} else {
+			up.senders[address] = s
+		}
+	}
+	return s
+}
 
-// roundTrip sends r for target and watches over each phase.
+// address returns the host and port of the origin's URL.
+func (up *upstream) address() string {
+	port := up.base.Port()
+	if port == "" {
+		port = "80"
+		if up.base.Scheme == "https" {
+			port = "443"
+		}
+	}
+	return net.JoinHostPort(up.base.Hostname(), port)
+}
+
+// roundTrip sends r for target.
 func (up *upstream) roundTrip(r *http.Request, target string) (*http.Response, error) {
 	up.stats.Requests.Add(1)
-	out, err := up.outgoing(r, target)
-	if err == nil && up.stats.Waiting.Load() >= int64(up.cfg.Connections)*waitingPerConnection {
-		err = errorf(KindConnectionLimit, "%d requests wait for a connection already", int64(up.cfg.Connections)*waitingPerConnection)
-	}
+	out, err := up.outgoing(r)
 	if err != nil {
 		closeBody(r)
 		return nil, up.count(err)
 	}
-	x := begin(up, r.Context())
-	out = out.WithContext(x.trace(x.ctx))
-	if r.Body != nil && r.Body != http.NoBody {
-		out.Body = &upload{r.Body, x}
-	}
-	resp, err := up.client.RoundTrip(out)
-	if err == nil {
-		err = x.header(resp)
-	}
+	resp, err := up.to(up.address()).roundTrip(out, target)
 	if err != nil {
-		err = up.count(x.explain(err, false))
-		x.end()
-		return nil, err
+		return nil, up.count(err)
 	}
 	resp.Request = r
+	resp.Body = up.watch(resp)
 	return resp, nil
 }
 
-// outgoing returns the request as net/http must have it to send what r says and
-// nothing else.
-func (up *upstream) outgoing(r *http.Request, target string) (*http.Request, error) {
+// watch returns the response's body, whose failure counts.
+func (up *upstream) watch(resp *http.Response) io.ReadCloser {
+	if _, ok := resp.Body.(io.Writer); ok || resp.Body == http.NoBody {
+		return resp.Body
+	}
+	return &answer{ReadCloser: resp.Body, up: up}
+}
+
+// answer is the body of a response on its way to the caller.
+type answer struct {
+	io.ReadCloser
+	up  *upstream
+	err error // sticky
+}
+
+func (a *answer) Read(p []byte) (int, error) {
+	if a.err != nil {
+		return 0, a.err
+	}
+	n, err := a.ReadCloser.Read(p)
+	if err != nil && err != io.EOF {
+		if e := (*Error)(nil); errors.As(err, &e) || errors.Is(err, context.Canceled) {
+			err = a.up.count(err)
+		}
+	}
+	a.err = err
+	return n, err
+}
+
+// outgoing returns the request as it is to be sent: what r says and nothing else.
+func (up *upstream) outgoing(r *http.Request) (*http.Request, error) {
 	out := new(http.Request)
 	*out = *r
 	out.GetBody = nil // a body is sent once
@@ -148,10 +167,6 @@ func (up *upstream) outgoing(r *http.Request, target string) (*http.Request, err
 	}
 	if out.Host == "" {
 		out.Host = up.base.Host
-	}
-	var err error
-	if out.URL, err = targetURL(up.base, out.Host, target); err != nil {
-		return nil, err
 	}
 	if _, ok := r.Header["User-Agent"]; !ok {
 		// An entry without values keeps net/http from adding its own name.
@@ -172,47 +187,4 @@ func (up *upstream) count(err error) error {
 		up.stats.Canceled.Add(1)
 	}
 	return err
-}
-
-// dial opens a TCP connection that counts.
-func (up *upstream) dial(ctx context.Context, network, address string) (net.Conn, error) {
-	dialer := net.Dialer{Timeout: up.cfg.DialTimeout}
-	tcp, err := dialer.DialContext(ctx, network, address)
-	if err != nil {
-		return nil, err
-	}
-	up.stats.ConnectionsDialed.Add(1)
-	up.stats.ConnectionsOpen.Add(1)
-	return &conn{Conn: tcp, stats: up.stats}, nil
-}
-
-type conn struct {
-	net.Conn
-	stats *Stats
-	once  sync.Once
-}
-
-func (c *conn) Read(b []byte) (int, error) {
-	n, err := c.Conn.Read(b)
-	c.stats.BytesReceived.Add(uint64(n))
-	return n, err
-}
-
-func (c *conn) Write(b []byte) (int, error) {
-	n, err := c.Conn.Write(b)
-	c.stats.BytesSent.Add(uint64(n))
-	return n, err
-}
-
-func (c *conn) Close() error {
-	c.once.Do(func() { c.stats.ConnectionsOpen.Add(-1) })
-	return c.Conn.Close()
-}
-
-// CloseWrite ends one direction of an upgraded connection.
-func (c *conn) CloseWrite() error {
-	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
-		return half.CloseWrite()
-	}
-	return errors.ErrUnsupported
 }
