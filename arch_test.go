@@ -36,6 +36,7 @@ var arrows = map[string][]string{
 	"cmd/origin/script":     {},
 	"config":                {"server", "server/gate", "route", "access", "cache", "cache/store", "origin", "admin", "cluster"},
 	"e2e":                   {},
+	"e2e/relay":             {},
 	"internal/authority":    {},
 	"internal/unit":         {},
 	"origin":                {"route"},

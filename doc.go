@@ -29,6 +29,7 @@
 //   - cmd/origin: a scripted origin for demonstration, load and tests
 //   - cmd/origin/script: the same as an http.Handler
 //   - e2e: tests that start the real programs and use them as people do
+//   - e2e/relay: a network that delays, loses and cuts, for tests
 //   - bench: what it costs to serve, side by side with nginx
 //
 // Who may know whom (arch_test.go keeps it true):
