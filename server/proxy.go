@@ -107,7 +107,7 @@ func (e *tcpEngine) unwrap(c *conn, p *pass) error {
 func (e *tcpEngine) warn(c *conn, err error) error {
 	now := time.Now().Unix()
 	if last := e.warned.Load(); last != now && e.warned.CompareAndSwap(last, now) {
-		e.door.Log().Warn("connection refused", "listener", e.door.Listener, "from", c.Conn.RemoteAddr(), "error", err)
+		e.door.Log().Warn("connection refused", "listener", e.door.Listener, "from", c.Conn.RemoteAddr().String(), "error", err)
 	}
 	return err
 }
