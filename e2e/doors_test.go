@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -153,6 +154,32 @@ hosts: [{names: ["*"], origin: site}]
 		t.Fatal(err)
 	}
 	_ = c.Close()
+}
+
+// TestSocketNobodyNames: a socket that was handed over for nothing is no secret.
+func TestSocketNobodyNames(t *testing.T) {
+	spare, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := spare.(*net.TCPListener).File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	address := spare.Addr().String()
+	_ = spare.Close() // the copy listens on
+	o, n := startOrigin(t), newNode(t)
+	n.program = "sh"
+	n.files = []*os.File{file}
+	n.args = []string{"-c", `LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=spare exec "$@"`, "sh", filepath.Join(bin, "edge"),
+		"serve", "--origin", o.url, "--http", n.http, "--https", "off", "--admin", n.admin, "--data", n.data}
+	n.start(t)
+	for _, want := range []string{"WARN", "no address names", "fd:spare", address} {
+		if !strings.Contains(n.output.String(), want) {
+			t.Errorf("the log lacks %q", want)
+		}
+	}
 }
 
 func TestHandshakeFlood(t *testing.T) { handshakeFlood(t, 2*time.Second) }

@@ -168,8 +168,14 @@ func start(t *testing.T, program string, args ...string) *process {
 // startIn starts it in a directory.
 func startIn(t *testing.T, dir, program string, args ...string) *process {
 	t.Helper()
+	return startWith(t, dir, nil, program, args...)
+}
+
+// startWith hands open files over, from descriptor 3 on.
+func startWith(t *testing.T, dir string, files []*os.File, program string, args ...string) *process {
+	t.Helper()
 	p := &process{cmd: exec.Command(program, args...), output: &output{}, exited: make(chan struct{})}
-	p.cmd.Dir = dir
+	p.cmd.Dir, p.cmd.ExtraFiles = dir, files
 	p.cmd.Stdout, p.cmd.Stderr = p.output, p.output
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := p.cmd.Start(); err != nil {
@@ -277,7 +283,8 @@ type node struct {
 	*process
 	program            string
 	args               []string
-	http, https, admin string // addresses
+	files              []*os.File // handed over
+	http, https, admin string     // addresses
 	data, dir          string
 }
 
@@ -321,7 +328,7 @@ func writeFile(t *testing.T, name, text string) {
 // start starts the node, or starts it again, and waits until it is ready.
 func (n *node) start(t *testing.T) {
 	t.Helper()
-	n.process = startIn(t, n.dir, n.program, n.args...)
+	n.process = startWith(t, n.dir, n.files, n.program, n.args...)
 	eventually(t, "edge is ready", func() bool {
 		if !n.running() {
 			t.Fatalf("edge ended: %v\n%s", n.err, tail(n.output.String(), 20))

@@ -7,8 +7,12 @@ package server
 import (
 	"errors"
 	"fmt"
+	"log/slog"
+	"maps"
 	"net"
+	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -68,6 +72,37 @@ func (all inherited) take(key, name string) (s sockets, err error) {
 		}
 	}
 	return s, nil
+}
+
+// warn says which sockets nobody has taken, and closes them: clients that connect are
+// refused then, or wait for as long as somebody else keeps the socket open.
+func (all inherited) warn(log *slog.Logger) {
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		for _, fd := range all[name] {
+			log.Warn("a socket was handed over that no address names, nobody serves its clients: write fd:"+name+
+				" into server.http or server.https, or give it in its unit the FileDescriptorName of an address, or take it out there",
+				"name", name, "fd", fd, "address", addressOfFD(fd))
+			_ = unix.Close(fd) // nothing can be done about it
+		}
+	}
+	clear(all)
+}
+
+// addressOfFD is where a socket listens, "" where it is none.
+func addressOfFD(fd int) string {
+	address, err := unix.Getsockname(fd)
+	if err != nil {
+		return ""
+	}
+	switch a := address.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrPortFrom(netip.AddrFrom4(a.Addr), uint16(a.Port)).String()
+	case *unix.SockaddrInet6:
+		return netip.AddrPortFrom(netip.AddrFrom16(a.Addr), uint16(a.Port)).String()
+	case *unix.SockaddrUnix:
+		return unixScheme + a.Name
+	}
+	return ""
 }
 
 func (s *sockets) add(fd int, name string) error {

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -150,6 +151,38 @@ func TestTakeMakesListeners(t *testing.T) {
 	}
 	if _, err := all.take("https[1]", "web"); err == nil || !strings.Contains(err.Error(), "FileDescriptorName=web") {
 		t.Errorf("taken twice: %v", err)
+	}
+}
+
+func TestSocketsThatNobodyTakes(t *testing.T) {
+	tcp, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tcp.Close()
+	web, spare := handed(t, tcp.(*net.TCPListener).File), handed(t, tcp.(*net.TCPListener).File)
+	all := inherited{"web": {web}, "spare": {spare}}
+	s, err := all.take("http[0]", "web")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+	var log strings.Builder
+	all.warn(slog.New(slog.NewTextHandler(&log, nil)))
+	for _, want := range []string{"level=WARN", "name=spare", "fd:spare", "server.http or server.https", "FileDescriptorName", "address=" + tcp.Addr().String()} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("%q lacks %q", log.String(), want)
+		}
+	}
+	if strings.Contains(log.String(), "name=web") || strings.Count(log.String(), "\n") != 1 {
+		t.Errorf("more is warned of: %s", log.String())
+	}
+	if _, err := unix.FcntlInt(uintptr(spare), unix.F_GETFD, 0); err == nil {
+		t.Error("the socket is still open")
+	}
+	log.Reset()
+	if all.warn(slog.New(slog.NewTextHandler(&log, nil))); log.Len() > 0 {
+		t.Errorf("again: %s", log.String())
 	}
 }
 

@@ -98,6 +98,7 @@ func (s *Server) open(opened *closers) error {
 			return err
 		}
 	}
+	handed.warn(s.log)
 	return nil
 }
 

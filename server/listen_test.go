@@ -33,6 +33,38 @@ func TestHTTPSHasOnePortForBothTransports(t *testing.T) {
 	}
 }
 
+// TestMultipathTCP: a client that speaks MPTCP (RFC 8684) gets it, by Go's default.
+func TestMultipathTCP(t *testing.T) {
+	var probe net.ListenConfig
+	probe.SetMultipathTCP(true)
+	ln, err := probe.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	dialer := net.Dialer{Timeout: 10 * time.Second}
+	dialer.SetMultipathTCP(true)
+	multipath := func(address string) bool {
+		c, err := dialer.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		yes, err := c.(*net.TCPConn).MultipathTCP()
+		return err == nil && yes
+	}
+	if !multipath(ln.Addr().String()) {
+		t.Skip("SKIPPED: this kernel does no MPTCP (CONFIG_MPTCP, sysctl net.mptcp.enabled)")
+	}
+	e := start(t, setup{config: Config{HTTP: []string{"127.0.0.1:0"}, HTTPS: []string{"127.0.0.1:0"}}})
+	clear, secure := e.Addresses()
+	for _, address := range append(clear, secure...) {
+		if !multipath(address) {
+			t.Errorf("%s fell back to TCP", address)
+		}
+	}
+}
+
 // takeUDP takes a port that nobody has for TCP.
 func takeUDP(t *testing.T) net.PacketConn {
 	t.Helper()
