@@ -83,6 +83,8 @@ type Stats struct {
 	SweepsFailed   atomic.Uint64                  // such passes that did not get to the end; they are made again
 	Swept          atomic.Uint64                  // objects that they removed
 	PurgedFound    atomic.Uint64                  // requests that found a stored response that is purged
+	Fenced         atomic.Int64                   // 1 while what was stored before the fence is not used
+	FencedFound    atomic.Uint64                  // requests that found a stored response behind the fence
 
 	Encoded          atomic.Uint64 // bodies encoded and stored beside the plain ones
 	EncodedSaved     atomic.Uint64 // bytes that these are smaller by

@@ -34,7 +34,8 @@ type generations struct {
 	passed atomic.Uint64 // at which the last pass of the sweep that has ended began
 	swept  atomic.Uint64 // all up to it are; their entries have gone
 	table  atomic.Pointer[generationTable]
-	all    generation // of everything
+	all    generation    // of everything
+	fence  atomic.Uint64 // what was fetched before this order is not used for now; 0: all is
 	// newest orders by what is looked up together.
 	newestURL, newestHost, newestLabel atomic.Uint64
 	invalid                            invalidations
@@ -247,6 +248,7 @@ func (g *generations) rebuild(more int) *generationTable {
 type match struct {
 	hard, soft uint64
 	since      int64
+	fenced     bool // and the fence keeps it from being used
 }
 
 func (m *match) add(g *generation, above uint64) {
@@ -295,6 +297,7 @@ func (g *generations) matchBut(m *match, meta *store.Meta, above uint64) *genera
 	if g.all.newest() > above {
 		m.add(&g.all, above)
 	}
+	m.fenced = meta.Order < g.fence.Load()
 	t := g.table.Load()
 	if g.newestURL.Load() > above {
 		m.look(t, meta.URL, above)
@@ -320,6 +323,9 @@ func (g *generations) admits(meta *store.Meta, p *response) bool {
 	order := g.order.Load()
 	checked := atomic.LoadUint64(&p.checked)
 	if checked >= order {
+		if checked == forgotten {
+			g.stats.PurgedFound.Add(1)
+		}
 		return checked != forgotten
 	}
 	above := max(checked, meta.Order)
@@ -327,8 +333,13 @@ func (g *generations) admits(meta *store.Meta, p *response) bool {
 		return true
 	}
 	m := g.matchStored(meta, p, above)
+	if m.hard == 0 && m.fenced {
+		g.stats.FencedFound.Add(1)
+		return false // and nothing is noted: it may be used when the fence is lifted
+	}
 	if m.hard != 0 {
 		atomic.StoreUint64(&p.checked, forgotten)
+		g.stats.PurgedFound.Add(1)
 		return false
 	}
 	if m.soft != 0 {

@@ -127,11 +127,7 @@ func (c *Cache) openLive(key string) (*store.Stored, uint64) {
 
 // admits says whether what was found may still be used.
 func (c *Cache) admits(stored *store.Stored) bool {
-	if c.purges.admits(stored.Meta(), stored.Value().(*response)) {
-		return true
-	}
-	c.stats.PurgedFound.Add(1)
-	return false
+	return c.purges.admits(stored.Meta(), stored.Value().(*response))
 }
 
 // open returns nil where there is nothing, or nothing that can be read: a broken

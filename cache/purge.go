@@ -178,8 +178,8 @@ func (c *Cache) marks(all []Purge) ([]mark, error) {
 		m := mark{kind: p.Kind, soft: p.Soft}
 		if p.Soft {
 			m.since = now.UnixNano()
-			if !p.At.IsZero() {
-				m.since = p.At.UnixNano()
+			if !p.At.IsZero() { // by another node's clock, perhaps, which may be ahead
+				m.since = min(m.since, p.At.UnixNano())
 			}
 		}
 		c.eachHash(p, func(hash uint64) {

@@ -106,6 +106,12 @@ func (b *bed) purgeStep(verb string, args []string) error {
 		return b.sweep()
 	case "restart", "crash":
 		return b.restart(verb == "crash")
+	case "fence":
+		b.cache.Fence()
+		return nil
+	case "unfence":
+		b.cache.Unfence()
+		return nil
 	}
 	p := Purge{Host: b.request("GET", "/").Host}
 	if len(args) > 0 && args[0] == "soft" {

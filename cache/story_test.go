@@ -21,6 +21,7 @@ package cache
 //	sleep DURATION
 //	purge [soft] KIND [NAME]  of the host that requests go to; for host: NAME
 //	sweep                   until all purges are swept
+//	fence, unfence          what was stored before is not used, or used again
 //	restart, crash          with what is on disk; crash: with what had been written
 
 import (
@@ -385,7 +386,7 @@ func (b *bed) step(verb, rest string, fields []Field, files map[string][]byte) e
 		b.origin.answers[value] = scripted(files[arg])
 	case "authority":
 		b.authority = arg
-	case "purge", "sweep", "restart", "crash":
+	case "purge", "sweep", "restart", "crash", "fence", "unfence":
 		if !strings.HasPrefix(arg, "/") {
 			return b.purgeStep(verb, strings.Fields(rest))
 		}

@@ -47,6 +47,7 @@ func (emit emitter) cache(s *cache.Stats) {
 		{"edge_cache_variants_reset_total", "Targets whose variants were forgotten for being too many.", &s.VariantsReset},
 		{"edge_cache_invalidated_total", "Targets and groups forgotten after an unsafe request (RFC 9111 4.4, RFC 9875 3).", &s.Invalidated},
 		{"edge_cache_invalidations_shared_total", "Invalidations that met another in their place and hit more than they name.", &s.InvalidShared},
+		{"edge_cache_fenced_found_total", "Requests that found a stored response behind the fence.", &s.FencedFound},
 		{"edge_cache_purged_found_total", "Requests that found a stored response that is purged.", &s.PurgedFound},
 		{"edge_cache_purges_full_total", "Waits of purges because the table was at its bound.", &s.PurgesFull},
 		{"edge_cache_sweeps_total", "Passes over all that is stored, because of purges.", &s.Sweeps},
