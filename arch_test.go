@@ -34,7 +34,8 @@ var arrows = map[string][]string{
 	"cmd/edge":              {"*"},
 	"cmd/origin":            {"cmd/origin/script"},
 	"cmd/origin/script":     {},
-	"config":                {"server", "server/gate", "route", "access", "cache", "cache/store", "origin", "admin", "cluster"},
+	"config":                {"server", "server/gate", "route", "access", "cache", "cache/store", "origin", "admin", "cluster", "dnsgeo"},
+	"dnsgeo":                {},
 	"e2e":                   {},
 	"e2e/relay":             {},
 	"internal/authority":    {},
@@ -65,6 +66,9 @@ var walls = map[string][]string{
 	"go.uber.org/zap":                {"server"},
 	"github.com/chromedp/":           {"e2e"},
 	"go.yaml.in/yaml":                {"config", "cmd/edge"},
+	"github.com/miekg/dns":           {"dnsgeo", "pool"},
+	"github.com/oschwald/maxminddb":  {"dnsgeo"},
+	"github.com/phuslu/iploc":        {"dnsgeo"},
 	"net/http/pprof":                 {"admin"},
 }
 

@@ -18,6 +18,7 @@
 //   - purge: what must be forgotten: its log, receipts, what a restart applies again
 //   - cluster: who is alive; one way to tell one node, or all, and to agree on facts
 //   - origin: the way back to where content comes from
+//   - dnsgeo: authoritative DNS that answers with the nearest healthy nodes
 //   - admin: the operators' side: health, metrics, profiles, the REST API
 //
 // Beside them:
@@ -41,7 +42,7 @@
 //	cache  -> route, cache/store
 //	origin -> route
 //	purge  -> cache
-//	route, admin, cluster, cache/store -> nothing of ours
+//	route, admin, cluster, cache/store, dnsgeo -> nothing of ours
 //	config -> every room's Config
 //	cmd/edge -> all
 //

@@ -1,0 +1,95 @@
+// Package dnsgeo is an authoritative DNS responder that answers for a CDN's
+// zones with the nearest healthy nodes. It knows nothing of the rest of the
+// program: main hands it nodes, and zones come from its configuration.
+//
+// The walk of a query:
+//
+//	respond.go  bytes in, bytes out: header, EDNS, limits of size
+//	answer.go   which name of which zone, what kind of answer (RFC 1034 4.3.2)
+//	subnet.go   EDNS client subnet, validated raw (RFC 7871)
+//	place.go    address to place
+//	pick.go     place and nodes to addresses, with reasons: a pure function
+//
+// All of it reads one snapshot: zones, places and nodes as they were compiled,
+// never changed afterwards and swapped whole. A query takes the snapshot once
+// and stays with it, so that no answer mixes two of them.
+package dnsgeo
+
+import (
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Responder answers queries. New makes it, Listen opens its sockets, Run serves.
+type Responder struct {
+	log   *slog.Logger
+	stats Stats
+	snap  atomic.Pointer[snapshot]
+
+	// mu is held while a snapshot is made of the one before.
+	mu  sync.Mutex
+	cfg Config
+
+	sockets sockets
+}
+
+// snapshot is all that an answer depends on. The zones change with the
+// configuration only, the fleet with the nodes: either pointer may stand as a
+// version of what was derived from it.
+type snapshot struct {
+	zones *zones
+	fleet *fleet
+}
+
+// New compiles the configuration, which must have been validated. It opens files
+// of zones and places, and no sockets.
+func New(cfg Config, log *slog.Logger) (*Responder, error) {
+	cfg = cfg.WithDefaults()
+	z, err := compile(&cfg)
+	if err != nil {
+		return nil, fmt.Errorf("dns: %w", err)
+	}
+	r := &Responder{log: log, cfg: cfg}
+	r.snap.Store(&snapshot{zones: z, fleet: newFleet(z, r.liveNodes(), nil, time.Now())})
+	return r, nil
+}
+
+// Apply replaces zones, places and limits. Where it fails nothing has changed.
+func (r *Responder) Apply(cfg Config) error {
+	cfg = cfg.WithDefaults()
+	z, err := compile(&cfg)
+	if err != nil {
+		return fmt.Errorf("dns: %w", err)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	cfg.Nodes = r.cfg.Nodes
+	r.cfg = cfg
+	r.snap.Store(&snapshot{zones: z, fleet: newFleet(z, r.liveNodes(), r.snap.Load().fleet, time.Now())})
+	return nil
+}
+
+// refresh looks at the nodes again, and makes a new fleet if they differ.
+func (r *Responder) refresh(now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := r.snap.Load()
+	nodes := r.liveNodes()
+	if !s.fleet.differs(s.zones, nodes, now) {
+		return
+	}
+	r.snap.Store(&snapshot{zones: s.zones, fleet: newFleet(s.zones, nodes, s.fleet, now)})
+}
+
+func (r *Responder) liveNodes() []Node {
+	if r.cfg.Nodes == nil {
+		return nil
+	}
+	return r.cfg.Nodes()
+}
+
+// Stats returns what the responder counts.
+func (r *Responder) Stats() *Stats { return &r.stats }

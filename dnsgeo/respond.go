@@ -1,0 +1,260 @@
+package dnsgeo
+
+// Bytes in, bytes out: what every query goes through whatever it asks.
+
+import (
+	"encoding/binary"
+	"errors"
+	"net/netip"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// transport is what a query came by.
+type transport uint8
+
+const (
+	udp transport = iota
+	tcp
+)
+
+func (t transport) String() string {
+	if t == tcp {
+		return "tcp"
+	}
+	return "udp"
+}
+
+// query is a query that could be read.
+type query struct {
+	msg   *dns.Msg
+	from  netip.Addr // the resolver, IPv4 never in IPv6
+	via   transport
+	name  string // canonical
+	qtype uint16
+	edns  edns
+	now   time.Time
+}
+
+// edns is what the OPT record says, read raw.
+type edns struct {
+	present bool
+	do, co  bool // DNSSEC OK; compact answers OK (RFC 9824)
+	version uint8
+	size    int // of UDP that the client takes
+	subnet  subnet
+}
+
+const headerBytes = 12
+
+// respond answers raw, appending to out; nothing is appended where silence is
+// the answer. It may be called at the same time by many.
+func (r *Responder) respond(out, raw []byte, from netip.AddrPort, via transport) []byte {
+	if len(raw) < headerBytes || raw[2]&0x80 != 0 { // too short to be answered, or an answer itself
+		r.stats.Dropped.Add(1)
+		return out
+	}
+	s := r.snap.Load()
+	q, m := s.read(raw, from, via)
+	var f finding
+	if m == nil {
+		m, f = s.answer(q)
+	}
+	out = s.pack(out, q, m)
+	r.count(q, m, &f)
+	return out
+}
+
+// read makes a query of bytes, or, where that fails, the answer that says so.
+func (s *snapshot) read(raw []byte, from netip.AddrPort, via transport) (*query, *dns.Msg) {
+	q := &query{msg: new(dns.Msg), from: from.Addr().Unmap().WithZone(""), via: via, now: time.Now()}
+	bad := func(rcode int) (*query, *dns.Msg) {
+		m := &dns.Msg{MsgHdr: dns.MsgHdr{
+			Id: binary.BigEndian.Uint16(raw), Response: true, Opcode: int(raw[2]>>3) & 15, RecursionDesired: raw[2]&1 != 0,
+		}, Question: q.msg.Question}
+		return q, s.withOPT(q, m, rcode, 0)
+	}
+	switch opcode := int(raw[2]>>3) & 15; opcode {
+	case dns.OpcodeQuery:
+	case dns.OpcodeNotify, dns.OpcodeUpdate: // we are nobody's secondary, and take no changes this way
+		q.msg.Question = firstQuestion(raw)
+		return bad(dns.RcodeRefused)
+	default:
+		return bad(dns.RcodeNotImplemented)
+	}
+	e, err := readEDNS(raw)
+	q.edns = e
+	if binary.BigEndian.Uint16(raw[4:]) == 1 {
+		q.msg.Question = firstQuestion(raw)
+	}
+	if err != nil || len(q.msg.Question) != 1 {
+		return bad(dns.RcodeFormatError)
+	}
+	if e.version != 0 { // RFC 6891 6.1.3: before anything of the query is looked at
+		return bad(dns.RcodeBadVers)
+	}
+	full := new(dns.Msg)
+	if err := full.Unpack(raw); err != nil {
+		return bad(dns.RcodeFormatError)
+	}
+	q.msg = full
+	q.name, q.qtype = canonical(full.Question[0].Name), full.Question[0].Qtype
+	return q, nil
+}
+
+// firstQuestion reads the question by itself.
+func firstQuestion(raw []byte) []dns.Question {
+	name, at, err := dns.UnpackDomainName(raw, headerBytes)
+	if err != nil || at+4 > len(raw) || binary.BigEndian.Uint16(raw[4:]) == 0 {
+		return nil
+	}
+	return []dns.Question{{Name: name, Qtype: binary.BigEndian.Uint16(raw[at:]), Qclass: binary.BigEndian.Uint16(raw[at+2:])}}
+}
+
+var (
+	errShort = errors.New("message breaks off")
+	errTwice = errors.New("two OPT records, or two of an option")
+)
+
+// readEDNS finds the OPT record and reads what we use of it. It reads no names,
+// so that it follows no pointers.
+func readEDNS(raw []byte) (edns, error) {
+	e := edns{size: udpBytesMin}
+	at := headerBytes
+	var err error
+	for range binary.BigEndian.Uint16(raw[4:]) {
+		if at, err = skipName(raw, at); err != nil || at+4 > len(raw) {
+			return e, errShort
+		}
+		at += 4
+	}
+	others := int(binary.BigEndian.Uint16(raw[6:])) + int(binary.BigEndian.Uint16(raw[8:]))
+	for i := range others + int(binary.BigEndian.Uint16(raw[10:])) {
+		root := at < len(raw) && raw[at] == 0
+		if at, err = skipName(raw, at); err != nil || at+10 > len(raw) {
+			return e, errShort
+		}
+		head := raw[at : at+10]
+		end := at + 10 + int(binary.BigEndian.Uint16(head[8:]))
+		if end > len(raw) {
+			return e, errShort
+		}
+		if binary.BigEndian.Uint16(head) == dns.TypeOPT && i >= others {
+			if e.present || !root {
+				return e, errTwice
+			}
+			e.present = true
+			e.size = max(int(binary.BigEndian.Uint16(head[2:])), udpBytesMin)
+			e.version = head[5]
+			e.do, e.co = head[6]&0x80 != 0, head[6]&0x40 != 0
+			if err := e.options(raw[at+10 : end]); err != nil {
+				return e, err
+			}
+		}
+		at = end
+	}
+	return e, nil
+}
+
+func (e *edns) options(data []byte) error {
+	for len(data) > 0 {
+		if len(data) < 4 {
+			return errShort
+		}
+		code, n := binary.BigEndian.Uint16(data), 4+int(binary.BigEndian.Uint16(data[2:]))
+		if n > len(data) {
+			return errShort
+		}
+		if code == dns.EDNS0SUBNET {
+			if e.subnet.present {
+				return errTwice
+			}
+			s, err := parseSubnet(data[4:n])
+			if err != nil {
+				return err
+			}
+			e.subnet = s
+		}
+		data = data[n:]
+	}
+	return nil
+}
+
+// skipName returns where a name ends.
+func skipName(raw []byte, at int) (int, error) {
+	for at < len(raw) {
+		switch n := int(raw[at]); {
+		case n == 0:
+			return at + 1, nil
+		case n >= 0xc0: // the rest of it is elsewhere
+			return at + 2, nil
+		case n > 63:
+			return 0, errShort
+		default:
+			at += 1 + n
+		}
+	}
+	return 0, errShort
+}
+
+// withOPT completes an answer: its rcode, and an OPT record if the query had one.
+func (s *snapshot) withOPT(q *query, m *dns.Msg, rcode int, scope uint8) *dns.Msg {
+	m.Rcode = rcode
+	if !q.edns.present {
+		return m
+	}
+	opt := &dns.OPT{Hdr: dns.RR_Header{Name: ".", Rrtype: dns.TypeOPT}}
+	opt.SetUDPSize(uint16(s.zones.limits.UDPBytes))
+	opt.SetDo(q.edns.do)
+	opt.SetCo(q.edns.co)
+	if q.edns.subnet.present {
+		opt.Option = append(opt.Option, q.edns.subnet.echo(scope))
+	}
+	m.Extra = append(m.Extra, opt)
+	return m
+}
+
+// sizeMax is the largest answer that may go back.
+func (s *snapshot) sizeMax(q *query) int {
+	if q.via == tcp {
+		return dns.MaxMsgSize
+	}
+	return min(q.edns.size, s.zones.limits.UDPBytes)
+}
+
+// pack appends the answer to out, truncated to what the client takes: what is
+// additional goes first; where that is glue, or not enough, nothing but the
+// question stays and TC says to ask again by TCP. Sets are never cut in the
+// middle (RFC 2181 9).
+func (s *snapshot) pack(out []byte, q *query, m *dns.Msg) []byte {
+	m.Compress = true
+	size := s.sizeMax(q)
+	packed, err := m.Pack()
+	if err == nil && len(packed) > size && len(m.Answer) > 0 {
+		m.Extra = onlyOPT(m.Extra)
+		packed, err = m.Pack()
+	}
+	if err == nil && len(packed) > size {
+		m.Truncated = true
+		m.Answer, m.Ns, m.Extra = nil, nil, onlyOPT(m.Extra)
+		packed, err = m.Pack()
+	}
+	if err != nil { // a bug of ours, or of the library's: say so rather than nothing
+		m.Answer, m.Ns, m.Extra = nil, nil, nil
+		m.Rcode = dns.RcodeServerFailure
+		if packed, err = m.Pack(); err != nil {
+			return out
+		}
+	}
+	return append(out, packed...)
+}
+
+func onlyOPT(extra []dns.RR) []dns.RR {
+	for _, rr := range extra {
+		if rr.Header().Rrtype == dns.TypeOPT {
+			return []dns.RR{rr}
+		}
+	}
+	return nil
+}

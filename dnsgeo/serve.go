@@ -1,0 +1,105 @@
+package dnsgeo
+
+// The sockets: which there are, and the life of what reads them.
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// sockets are the open ones.
+type sockets struct {
+	udp []*net.UDPConn
+	tcp []*net.TCPListener
+}
+
+// refreshInterval is how often the nodes are looked at. A killed node is to be
+// out of the answers within 3 s, of which its peers need most to notice.
+const refreshInterval = 200 * time.Millisecond
+
+// Listen opens the sockets.
+func (r *Responder) Listen() error {
+	for _, address := range r.cfg.Listen {
+		if err := r.listen(address); err != nil {
+			r.Close()
+			return fmt.Errorf("dns: listen on %s: %w", address, err)
+		}
+	}
+	return nil
+}
+
+// listen opens UDP and TCP on one address; where the port is 0, on the same.
+func (r *Responder) listen(address string) error {
+	t, err := net.Listen("tcp", address)
+	if err != nil {
+		return err
+	}
+	r.sockets.tcp = append(r.sockets.tcp, t.(*net.TCPListener))
+	if host, port, err := net.SplitHostPort(address); err == nil && port == "0" {
+		_, port, _ = net.SplitHostPort(t.Addr().String())
+		address = net.JoinHostPort(host, port)
+	}
+	u, err := net.ListenPacket("udp", address)
+	if err != nil {
+		return err
+	}
+	r.sockets.udp = append(r.sockets.udp, u.(*net.UDPConn))
+	return nil
+}
+
+// Addresses are those of the UDP sockets; TCP has the same.
+func (r *Responder) Addresses() []string {
+	var all []string
+	for _, u := range r.sockets.udp {
+		all = append(all, u.LocalAddr().String())
+	}
+	return all
+}
+
+// Close closes the sockets of a responder that does not run.
+func (r *Responder) Close() {
+	for _, u := range r.sockets.udp {
+		u.Close()
+	}
+	for _, t := range r.sockets.tcp {
+		t.Close()
+	}
+	r.sockets = sockets{}
+}
+
+// Run serves until ctx ends and everything is gone.
+func (r *Responder) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return r.follow(ctx) })
+	for _, u := range r.sockets.udp {
+		group.Go(func() error { return r.serveUDP(ctx, u) })
+	}
+	for _, t := range r.sockets.tcp {
+		group.Go(func() error { return r.serveTCP(ctx, t) })
+	}
+	return group.Wait()
+}
+
+// follow keeps the fleet up to date.
+func (r *Responder) follow(ctx context.Context) error {
+	tick := time.NewTicker(refreshInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case now := <-tick.C:
+			r.refresh(now)
+		}
+	}
+}
+
+func closed(err error) bool {
+	return errors.Is(err, net.ErrClosed) || strings.Contains(err.Error(), "use of closed")
+}

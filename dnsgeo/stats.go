@@ -1,0 +1,20 @@
+package dnsgeo
+
+import (
+	"sync/atomic"
+
+	"github.com/miekg/dns"
+)
+
+// Stats is what the responder counts; admin reads it through main.
+type Stats struct {
+	Queries, Dropped, Truncated atomic.Uint64
+}
+
+// count notes an answer.
+func (r *Responder) count(_ *query, m *dns.Msg, _ *finding) {
+	r.stats.Queries.Add(1)
+	if m.Truncated {
+		r.stats.Truncated.Add(1)
+	}
+}
