@@ -3,6 +3,7 @@ package dnsgeo
 import (
 	"log/slog"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -118,5 +119,16 @@ func TestSteeredAnswer(t *testing.T) {
 		if len(m.Answer) != 1 || m.Answer[0].String() != want {
 			t.Errorf("%v, want %s", m.Answer, strings.ReplaceAll(want, "\t", " "))
 		}
+	}
+}
+
+func TestTypesOfAnOwner(t *testing.T) {
+	r := responder(t, Config{Zones: []Zone{{
+		Name: "cdn.example", NameServers: []string{"ns1.example.net"}, Records: []string{"www TXT here"}, Dynamic: []Dynamic{{Name: "www"}},
+	}}}, nil)
+	o := r.snap.Load().zones.byApex["cdn.example."].owners["www.cdn.example."]
+	want := []uint16{dns.TypeA, dns.TypeTXT, dns.TypeAAAA, dns.TypeSVCB, dns.TypeHTTPS}
+	if got := o.types(); !slices.Equal(got, want) || !o.has(dns.TypeSVCB) || o.has(dns.TypeMX) {
+		t.Errorf("types are %v, want %v", got, want)
 	}
 }
