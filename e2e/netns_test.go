@@ -95,16 +95,17 @@ func (m *machine) address(t *testing.T, address string) {
 	ip(t, args...)
 }
 
-// unplug cuts the machine off without anybody being told: frames are dropped.
-func (m *machine) unplug(t *testing.T) { t.Helper(); m.port(t, "0") }
+// unplug cuts the machine off without anybody being told: its addresses and
+// connections stay, and all frames are lost.
+func (m *machine) unplug(t *testing.T) {
+	t.Helper()
+	ip(t, "-n", m.lan.name, "link", "set", m.cable, "nomaster")
+}
 
 // plug undoes unplug.
-func (m *machine) plug(t *testing.T) { t.Helper(); m.port(t, "3") }
-
-// port sets the state of the switch's port: 0 is disabled, 3 forwarding.
-func (m *machine) port(t *testing.T, state string) {
+func (m *machine) plug(t *testing.T) {
 	t.Helper()
-	ip(t, "-n", m.lan.name, "link", "set", m.cable, "type", "bridge_slave", "state", state)
+	ip(t, "-n", m.lan.name, "link", "set", m.cable, "master", "switch")
 }
 
 // start starts a program on the machine, as start does.
