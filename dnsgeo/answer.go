@@ -30,6 +30,9 @@ type finding struct {
 	name     string // that was looked for last, after aliases
 	wildcard bool   // some of the answer came from a wildcard
 	choice   choice // for names that stand for nodes
+	steered  bool   // it did choose
+	network  uint8  // how many bits of the client's address the place is for
+	cut      bool   // something that is additional was left out for size
 	scope    uint8  // that the answer holds for
 	place    Place
 }
@@ -61,6 +64,13 @@ func (s *snapshot) answer(q *query) (*dns.Msg, finding) {
 	case kindNoData:
 		m.Ns = append(m.Ns, f.zone.denial)
 	}
+	if f.zone.signer != nil && q.edns.do {
+		var err error
+		if rcode, err = f.zone.secure(q, m, &f, rcode); err != nil {
+			m.Answer, m.Ns, m.Extra = nil, nil, nil
+			return s.withOPT(q, m, dns.RcodeServerFailure, 0), finding{zone: f.zone}
+		}
+	}
 	m.Authoritative = f.kind != kindReferral || len(m.Answer) > 0
 	return s.withOPT(q, m, rcode, f.scope), f
 }
@@ -86,7 +96,7 @@ func (s *snapshot) resolve(q *query, m *dns.Msg, f *finding) {
 			return
 		}
 		f.kind = kindAlias
-		m.Answer = append(m.Answer, renamed(alias, q.shown(f.name))...)
+		m.Answer = append(m.Answer, renamed(alias, f.name)...)
 		target := canonical(alias[0].(*dns.CNAME).Target)
 		if q.qtype == dns.TypeANY || s.zones.find(target) != f.zone {
 			return
@@ -130,8 +140,12 @@ func (s *snapshot) records(q *query, m *dns.Msg, f *finding) {
 	switch {
 	case q.qtype == dns.TypeANY: // RFC 8482 4.2
 		m.Answer = append(m.Answer, &dns.HINFO{
-			Hdr: dns.RR_Header{Name: q.shown(f.name), Rrtype: dns.TypeHINFO, Class: dns.ClassINET, Ttl: 3600}, Cpu: "RFC8482",
+			Hdr: dns.RR_Header{Name: f.name, Rrtype: dns.TypeHINFO, Class: dns.ClassINET, Ttl: 3600}, Cpu: "RFC8482",
 		})
+	case f.zone.signer != nil && (q.qtype == dns.TypeNSEC || q.qtype == dns.TypeRRSIG):
+		if err := f.zone.made(q, m, f); err != nil {
+			f.kind = kindNoData
+		}
 	case o.dynamic != nil && o.dynamic.gives(q.qtype):
 		before := len(m.Answer)
 		s.steer(q, m, f)
@@ -139,19 +153,10 @@ func (s *snapshot) records(q *query, m *dns.Msg, f *finding) {
 			f.kind = kindNoData
 		}
 	case len(o.sets[q.qtype]) > 0:
-		m.Answer = append(m.Answer, renamed(o.sets[q.qtype], q.shown(f.name))...)
+		m.Answer = append(m.Answer, renamed(o.sets[q.qtype], f.name)...)
 	default:
 		f.kind = kindNoData
 	}
-}
-
-// shown is a name as it is written in an answer: that of the question with the
-// case that it was asked in, since some resolvers make it a secret (0x20).
-func (q *query) shown(name string) string {
-	if name == q.name {
-		return q.msg.Question[0].Name
-	}
-	return name
 }
 
 // renamed returns the records under the name that was asked for, which differs

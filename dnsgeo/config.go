@@ -23,11 +23,18 @@ type Config struct {
 	Probe Probe `yaml:"probe"`
 	// Limits of connections and answers.
 	Limits Limits `yaml:"limits"`
+	// ResponseLimits bound what is sent to addresses that may be forged.
+	ResponseLimits ResponseLimits `yaml:"response_limits"`
+	// Cookies prove addresses (RFC 7873).
+	Cookies Cookies `yaml:"cookies"`
 	// QueryLog says which queries are logged.
 	QueryLog QueryLog `yaml:"query_log"`
 
 	// Nodes returns the nodes as they are now. Not part of the file: main's.
 	Nodes func() []Node `yaml:"-"`
+	// Secrets that all responders share, the one in force first: cookies are derived
+	// from them. Main's too; without any, one is drawn.
+	Secrets [][]byte `yaml:"-"`
 }
 
 // Zone is one zone.
@@ -51,6 +58,8 @@ type Zone struct {
 	// ClientSubnet false ignores what resolvers tell of their clients' networks
 	// (EDNS client subnet): answers are by the resolver's address. Default true.
 	ClientSubnet *bool `yaml:"client_subnet"`
+	// DNSSEC says how the zone is signed.
+	DNSSEC DNSSEC `yaml:"dnssec"`
 	// Dynamic names whose A, AAAA, HTTPS and SVCB are those of nodes.
 	Dynamic []Dynamic `yaml:"dynamic"`
 }

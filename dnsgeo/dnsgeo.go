@@ -33,7 +33,8 @@ type Responder struct {
 	mu  sync.Mutex
 	cfg Config
 
-	sockets sockets
+	sockets    sockets
+	signatures *signatures // kept over reloads
 }
 
 // snapshot is all that an answer depends on. The zones change with the
@@ -52,7 +53,8 @@ func New(cfg Config, log *slog.Logger) (*Responder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("dns: %w", err)
 	}
-	r := &Responder{log: log, cfg: cfg}
+	r := &Responder{log: log, cfg: cfg, signatures: newSignatures()}
+	r.adopt(z, nil, false)
 	r.snap.Store(&snapshot{zones: z, fleet: newFleet(z, r.liveNodes(), nil, time.Now())})
 	return r, nil
 }
@@ -67,6 +69,7 @@ func (r *Responder) Apply(cfg Config) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	cfg.Nodes = r.cfg.Nodes
+	r.adopt(z, r.snap.Load().zones, len(cfg.Secrets) == 0 && len(r.cfg.Secrets) == 0)
 	r.cfg = cfg
 	r.snap.Store(&snapshot{zones: z, fleet: newFleet(z, r.liveNodes(), r.snap.Load().fleet, time.Now())})
 	return nil

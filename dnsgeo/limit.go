@@ -29,6 +29,9 @@ type ResponseLimits struct {
 	Empty int `yaml:"empty"`
 	// Errors is how many refusals and errors. Default 20.
 	Errors int `yaml:"errors"`
+	// Amplification is how many times as large as the query an answer may be; what is
+	// larger is fetched by TCP. Default 12.
+	Amplification int `yaml:"amplification"`
 	// Slip is which of the responses over the limit goes out truncated: 1 each, 2
 	// each second one, and so on. Default 2.
 	Slip int `yaml:"slip"`
@@ -42,6 +45,7 @@ type ResponseLimits struct {
 const (
 	limitRateMax    = 10_000_000
 	limitSlipMax    = 100
+	limitFactorMax  = 1000
 	limitExemptMax  = 1000
 	limitSlotsMax   = 1 << 24
 	limitWays       = 4
@@ -53,6 +57,7 @@ const (
 	defaultEmpty    = 100
 	defaultErrors   = 20
 	defaultSlip     = 2
+	defaultFactor   = 12
 	defaultNetworks = 1 << 16
 )
 
@@ -62,7 +67,7 @@ func (l ResponseLimits) validate(report func(path, problem string)) {
 		n    int
 		most int
 	}{{"answers", l.Answers, limitRateMax}, {"empty", l.Empty, limitRateMax}, {"errors", l.Errors, limitRateMax},
-		{"slip", l.Slip, limitSlipMax}, {"networks", l.Networks, limitSlotsMax}} {
+		{"slip", l.Slip, limitSlipMax}, {"amplification", l.Amplification, limitFactorMax}, {"networks", l.Networks, limitSlotsMax}} {
 		if rate.n < 0 || rate.n > rate.most {
 			report(rate.path, fmt.Sprintf("%d is not between 1 and %d", rate.n, rate.most))
 		}
@@ -81,7 +86,7 @@ func (l ResponseLimits) withDefaults() ResponseLimits {
 	for _, d := range []struct {
 		field *int
 		value int
-	}{{&l.Answers, defaultAnswers}, {&l.Empty, defaultEmpty}, {&l.Errors, defaultErrors}, {&l.Slip, defaultSlip}, {&l.Networks, defaultNetworks}} {
+	}{{&l.Answers, defaultAnswers}, {&l.Empty, defaultEmpty}, {&l.Errors, defaultErrors}, {&l.Slip, defaultSlip}, {&l.Amplification, defaultFactor}, {&l.Networks, defaultNetworks}} {
 		if *d.field == 0 {
 			*d.field = d.value
 		}

@@ -4,6 +4,7 @@ package dnsgeo
 
 import (
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"net/netip"
 	"time"
@@ -35,6 +36,7 @@ type query struct {
 	qtype uint16
 	edns  edns
 	now   time.Time
+	bytes int // of the query
 }
 
 // edns is what the OPT record says, read raw.
@@ -44,6 +46,8 @@ type edns struct {
 	version uint8
 	size    int // of UDP that the client takes
 	subnet  subnet
+	cookie  []byte // the option's data, of the query's bytes; nil for none
+	proof   cookieVerdict
 }
 
 const headerBytes = 12
@@ -51,24 +55,41 @@ const headerBytes = 12
 // respond answers raw, appending to out; nothing is appended where silence is
 // the answer. It may be called at the same time by many.
 func (r *Responder) respond(out, raw []byte, from netip.AddrPort, via transport) []byte {
+	return r.respondAt(out, raw, from, via, time.Now(), nil)
+}
+
+// respondAt is respond at an instant. Where seen is not nil it is told what the
+// answer came from.
+func (r *Responder) respondAt(out, raw []byte, from netip.AddrPort, via transport, now time.Time, seen func(*snapshot, *query, *dns.Msg, *finding)) []byte {
 	if len(raw) < headerBytes || raw[2]&0x80 != 0 { // too short to be answered, or an answer itself
 		r.stats.Dropped.Add(1)
 		return out
 	}
 	s := r.snap.Load()
-	q, m := s.read(raw, from, via)
+	q, m := s.read(raw, from, via, now)
 	var f finding
 	if m == nil {
 		m, f = s.answer(q)
 	}
-	out = s.pack(out, q, m)
+	switch s.zones.guard.verdict(q, kindOf(m, &f), f.zoneID()) {
+	case limitDrop:
+		r.count(q, m, &f)
+		return out
+	case limitSlip:
+		m.Truncated = true
+		m.Answer, m.Ns, m.Extra = nil, nil, onlyOPT(m.Extra)
+	}
+	out = s.pack(out, raw, q, m, &f)
+	if seen != nil {
+		seen(s, q, m, &f)
+	}
 	r.count(q, m, &f)
 	return out
 }
 
 // read makes a query of bytes, or, where that fails, the answer that says so.
-func (s *snapshot) read(raw []byte, from netip.AddrPort, via transport) (*query, *dns.Msg) {
-	q := &query{msg: new(dns.Msg), from: from.Addr().Unmap().WithZone(""), via: via, now: time.Now()}
+func (s *snapshot) read(raw []byte, from netip.AddrPort, via transport, now time.Time) (*query, *dns.Msg) {
+	q := &query{msg: new(dns.Msg), from: from.Addr().Unmap().WithZone(""), via: via, now: now, bytes: len(raw)}
 	bad := func(rcode int) (*query, *dns.Msg) {
 		m := &dns.Msg{MsgHdr: dns.MsgHdr{
 			Id: binary.BigEndian.Uint16(raw), Response: true, Opcode: int(raw[2]>>3) & 15, RecursionDesired: raw[2]&1 != 0,
@@ -91,6 +112,11 @@ func (s *snapshot) read(raw []byte, from netip.AddrPort, via transport) (*query,
 	if err != nil || len(q.msg.Question) != 1 {
 		return bad(dns.RcodeFormatError)
 	}
+	q.edns.proof = s.zones.guard.judge(e.cookie, q.from, now)
+	if q.edns.proof == cookieMalformed {
+		q.edns.cookie = nil
+		return bad(dns.RcodeFormatError)
+	}
 	if e.version != 0 { // RFC 6891 6.1.3: before anything of the query is looked at
 		return bad(dns.RcodeBadVers)
 	}
@@ -100,6 +126,16 @@ func (s *snapshot) read(raw []byte, from netip.AddrPort, via transport) (*query,
 	}
 	q.msg = full
 	q.name, q.qtype = canonical(full.Question[0].Name), full.Question[0].Qtype
+	if q.qtype == dns.TypeNXNAME { // RFC 9824 3.5
+		return bad(dns.RcodeFormatError)
+	}
+	if via == udp && s.zones.guard.required && !q.edns.proof.verified() {
+		q, m := bad(dns.RcodeBadCookie) // RFC 7873 5.2.3: the new cookie goes with it
+		if q.edns.proof == cookieNone {
+			m.Rcode, m.Truncated = dns.RcodeSuccess, true
+		}
+		return q, m
+	}
 	return q, nil
 }
 
@@ -166,6 +202,9 @@ func (e *edns) options(data []byte) error {
 		if n > len(data) {
 			return errShort
 		}
+		if code == dns.EDNS0COOKIE && e.cookie == nil { // RFC 7873 5.2: the first counts
+			e.cookie = data[4:n:n]
+		}
 		if code == dns.EDNS0SUBNET {
 			if e.subnet.present {
 				return errTwice
@@ -211,28 +250,48 @@ func (s *snapshot) withOPT(q *query, m *dns.Msg, rcode int, scope uint8) *dns.Ms
 	if q.edns.subnet.present {
 		opt.Option = append(opt.Option, q.edns.subnet.echo(scope))
 	}
+	if q.edns.cookie != nil && s.zones.guard.jar != nil {
+		var cookie [cookieBytes]byte
+		s.zones.guard.jar.answer(cookie[:], q.edns.cookie, q.edns.proof, q.from, q.now)
+		opt.Option = append(opt.Option, &dns.EDNS0_COOKIE{Code: dns.EDNS0COOKIE, Cookie: hex.EncodeToString(cookie[:])})
+	}
 	m.Extra = append(m.Extra, opt)
 	return m
 }
 
-// sizeMax is the largest answer that may go back.
+// sizeMax is the largest answer that may go back. Whose address is not proven gets
+// no more than a multiple of what it sent: it may be another's.
 func (s *snapshot) sizeMax(q *query) int {
 	if q.via == tcp {
 		return dns.MaxMsgSize
 	}
-	return min(q.edns.size, s.zones.limits.UDPBytes)
+	return s.sizeMaxUDP(q.bytes, q.edns.size, q.edns.proof)
+}
+
+func (s *snapshot) sizeMaxUDP(bytes, takes int, proof cookieVerdict) int {
+	size := min(takes, s.zones.limits.UDPBytes)
+	if factor := s.zones.guard.amplification; factor > 0 && !proof.verified() {
+		size = min(size, factor*bytes)
+	}
+	return size
 }
 
 // pack appends the answer to out, truncated to what the client takes: what is
 // additional goes first; where that is glue, or not enough, nothing but the
 // question stays and TC says to ask again by TCP. Sets are never cut in the
 // middle (RFC 2181 9).
-func (s *snapshot) pack(out []byte, q *query, m *dns.Msg) []byte {
+func (s *snapshot) pack(out, raw []byte, q *query, m *dns.Msg, f *finding) []byte {
 	m.Compress = true
+	if len(m.Question) == 1 {
+		// In lower case, so that all names below compress against it. The client's
+		// case comes back at the end, in all of them.
+		m.Question[0].Name = canonical(m.Question[0].Name)
+	}
 	size := s.sizeMax(q)
 	packed, err := m.Pack()
 	if err == nil && len(packed) > size && len(m.Answer) > 0 {
 		m.Extra = onlyOPT(m.Extra)
+		f.cut = true
 		packed, err = m.Pack()
 	}
 	if err == nil && len(packed) > size {
@@ -247,7 +306,22 @@ func (s *snapshot) pack(out []byte, q *query, m *dns.Msg) []byte {
 			return out
 		}
 	}
+	if end, err := skipName(raw, headerBytes); err == nil && raw[end-1] == 0 && end <= len(packed) {
+		if name := raw[headerBytes:end]; sameName(packed[headerBytes:end], name) {
+			copy(packed[headerBytes:], name)
+		}
+	}
 	return append(out, packed...)
+}
+
+// sameName compares names in wire form; a is in lower case.
+func sameName(a, b []byte) bool {
+	for i := range a {
+		if c := b[i]; a[i] != c && (c < 'A' || c > 'Z' || a[i] != c+'a'-'A') {
+			return false
+		}
+	}
+	return len(a) == len(b)
 }
 
 func onlyOPT(extra []dns.RR) []dns.RR {

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,7 +17,7 @@ import (
 
 // sockets are the open ones.
 type sockets struct {
-	udp []*net.UDPConn
+	udp []*datagrams
 	tcp []*net.TCPListener
 }
 
@@ -45,11 +47,17 @@ func (r *Responder) listen(address string) error {
 		_, port, _ = net.SplitHostPort(t.Addr().String())
 		address = net.JoinHostPort(host, port)
 	}
-	u, err := net.ListenPacket("udp", address)
-	if err != nil {
-		return err
+	n := r.cfg.Limits.Sockets
+	if n == 0 {
+		n = min(runtime.GOMAXPROCS(0), 4)
 	}
-	r.sockets.udp = append(r.sockets.udp, u.(*net.UDPConn))
+	for range n { // the system spreads clients over them
+		u, err := listenDatagrams(context.Background(), address)
+		if err != nil {
+			return err
+		}
+		r.sockets.udp = append(r.sockets.udp, u)
+	}
 	return nil
 }
 
@@ -57,15 +65,15 @@ func (r *Responder) listen(address string) error {
 func (r *Responder) Addresses() []string {
 	var all []string
 	for _, u := range r.sockets.udp {
-		all = append(all, u.LocalAddr().String())
+		all = append(all, u.conn.LocalAddr().String())
 	}
-	return all
+	return slices.Compact(all)
 }
 
 // Close closes the sockets of a responder that does not run.
 func (r *Responder) Close() {
 	for _, u := range r.sockets.udp {
-		u.Close()
+		u.conn.Close()
 	}
 	for _, t := range r.sockets.tcp {
 		t.Close()

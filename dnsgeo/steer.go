@@ -15,10 +15,11 @@ func (s *snapshot) steer(q *query, m *dns.Msg, f *finding) {
 	place, prefix := s.zones.places.locate(client.Addr())
 	f.place = place
 	f.choice = pick(&place, client, s.fleet, f.owner.dynamic, nil)
+	f.steered, f.network = true, uint8(prefix.Bits())
 	if told {
-		f.scope = max(uint8(prefix.Bits()), f.choice.spread)
+		f.scope = max(f.network, f.choice.spread)
 	}
-	m.Answer = s.fleet.records(m.Answer, f.owner.dynamic, &f.choice, q.shown(f.name), q.qtype)
+	m.Answer = s.fleet.records(m.Answer, f.owner.dynamic, &f.choice, f.name, q.qtype)
 }
 
 // client is whom the answer is for: the network that the resolver tells, or the

@@ -54,6 +54,8 @@ func (c *Config) Validate(report func(path, problem string)) {
 	between(report, "limits.queries", l.Queries, 1, 1<<30)
 	between(report, "limits.sockets", l.Sockets, 0, 64)
 	spell(report, "limits.idle_timeout", l.IdleTimeout, time.Hour)
+	c.ResponseLimits.validate(func(at, problem string) { report("response_limits."+at, problem) })
+	c.Cookies.validate(func(at, problem string) { report("cookies."+at, problem) })
 	between(report, "query_log.every", c.QueryLog.Every, 0, 1<<30)
 }
 
@@ -99,6 +101,7 @@ func (z *Zone) validate(report func(path, problem string)) {
 	if z.Contact != "" && !isDomain(z.Contact) {
 		report("contact", fmt.Sprintf(`%q is no mailbox of an SOA record: write hostmaster.example.com for hostmaster@example.com`, z.Contact))
 	}
+	z.DNSSEC.validate(func(at, problem string) { report("dnssec."+at, problem) })
 	ttl(report, "ttl", z.TTL)
 	ttl(report, "negative_ttl", z.NegativeTTL)
 	if len(z.Records) > recordsMax {

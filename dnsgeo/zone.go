@@ -22,6 +22,7 @@ type zones struct {
 	places *places
 	leave  Leave
 	limits Limits
+	guard  *guard
 }
 
 // zone is one of them. What is not in owners does not exist: empty non-terminals
@@ -32,6 +33,8 @@ type zone struct {
 	denial *dns.SOA // as it is with what does not exist: its TTL is the shorter (RFC 2308 3)
 	subnet bool     // answers are by the client's network where the resolver tells it
 	owners map[string]*owner
+	signer *signer // nil where it is not signed
+	number uint32  // tells zones apart where answers are counted
 }
 
 // owner is a name that exists.
@@ -93,6 +96,7 @@ func compile(cfg *Config) (*zones, error) {
 		if err != nil {
 			return nil, fmt.Errorf("zone %s: %w", cfg.Zones[i].Name, err)
 		}
+		one.number = uint32(i)
 		z.byApex[one.apex] = one
 		for _, o := range one.owners {
 			if o.dynamic != nil {
@@ -102,6 +106,9 @@ func compile(cfg *Config) (*zones, error) {
 	}
 	slices.SortFunc(z.names, func(a, b *dynamic) int { return strings.Compare(a.name, b.name) })
 	var err error
+	if z.guard, err = newGuard(cfg); err != nil {
+		return nil, err
+	}
 	z.places, err = newPlaces(&cfg.Places)
 	return z, err
 }
@@ -118,6 +125,9 @@ func compileZone(cfg *Zone) (*zone, error) {
 		}
 	}
 	if err := z.completeApex(cfg); err != nil {
+		return nil, err
+	}
+	if err := z.addKeys(&cfg.DNSSEC); err != nil {
 		return nil, err
 	}
 	for i := range cfg.Dynamic {

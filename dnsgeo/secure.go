@@ -1,0 +1,88 @@
+package dnsgeo
+
+// secure.go adds to an answer what proves it (RFC 4035 3.1): signatures behind
+// sets, and for what is not there an NSEC record. Names below a wildcard are
+// answered as if they were there by themselves, so that nothing has to be proven
+// beside (RFC 9824 3.3).
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/miekg/dns"
+)
+
+// addKeys reads the zone's keys, if it is to be signed, and puts them at its apex.
+func (z *zone) addKeys(cfg *DNSSEC) error {
+	apex := z.owners[z.apex]
+	if cfg.Keys == "" {
+		return nil
+	}
+	keys, err := ReadKeys(cfg.Keys, z.apex)
+	if err != nil {
+		return err
+	}
+	z.signer = newSigner(z.apex, keys, cfg.Validity, nil)
+	for _, qtype := range []uint16{dns.TypeDNSKEY, dns.TypeCDS, dns.TypeCDNSKEY} {
+		if len(apex.sets[qtype]) > 0 {
+			return fmt.Errorf("has %s records of its own beside the keys of %s: leave them out", dns.TypeToString[qtype], cfg.Keys)
+		}
+		apex.sets[qtype] = z.signer.apexSet(qtype)
+	}
+	return nil
+}
+
+// secure completes an answer for who wants proofs, and returns its rcode.
+func (z *zone) secure(q *query, m *dns.Msg, f *finding, rcode int) (int, error) {
+	switch f.kind {
+	case kindNXDomain:
+		m.Ns = append(m.Ns, denial(f.name, nil, z.denial.Hdr.Ttl))
+		if !q.edns.co { // RFC 9824 3.2, 5: to others the name exists and has nothing
+			rcode = dns.RcodeSuccess
+		}
+	case kindNoData:
+		m.Ns = append(m.Ns, denial(f.name, f.owner.proves(q.qtype), z.denial.Hdr.Ttl))
+	case kindReferral:
+		if ds := f.owner.sets[dns.TypeDS]; len(ds) > 0 {
+			m.Ns = append(m.Ns, ds...)
+		} else {
+			m.Ns = append(m.Ns, denial(f.owner.name, f.owner.proves(dns.TypeDS), z.denial.Hdr.Ttl))
+		}
+	}
+	passing := func(owner string, _ uint16) bool { return z.owners[owner] == nil }
+	unsigned := func(owner string, rrtype uint16) bool { return rrtype == dns.TypeNS && owner != z.apex }
+	var err error
+	if m.Answer, err = z.signer.signSets(m.Answer, passing, unsigned, q.now); err == nil {
+		m.Ns, err = z.signer.signSets(m.Ns, passing, unsigned, q.now)
+	}
+	return rcode, err
+}
+
+// proves lists the types of a name for a proof that it has no qtype. What stands
+// for nodes has a type for some clients and not for others.
+func (o *owner) proves(qtype uint16) []uint16 {
+	types := o.types()
+	if o.cut { // RFC 4035 2.3: what is at a cut and not the delegation is not ours
+		types = slices.DeleteFunc(types, func(t uint16) bool { return t != dns.TypeNS && t != dns.TypeDS })
+	}
+	types = slices.DeleteFunc(types, func(t uint16) bool { return t == qtype })
+	if types == nil {
+		types = []uint16{}
+	}
+	return types
+}
+
+// made answers for types that are made while answering: the NSEC record of a name,
+// or the signature over it as the least that can be said of RRSIG (RFC 8482 4).
+func (z *zone) made(q *query, m *dns.Msg, f *finding) error {
+	nsec := denial(f.name, f.owner.proves(q.qtype), z.denial.Hdr.Ttl)
+	if q.qtype == dns.TypeNSEC {
+		m.Answer = append(m.Answer, nsec)
+		return nil
+	}
+	rr, err := z.signer.sign([]dns.RR{nsec}, true, q.now)
+	if err == nil {
+		m.Answer = append(m.Answer, rr)
+	}
+	return err
+}
