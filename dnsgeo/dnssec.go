@@ -131,13 +131,6 @@ func (s *signer) make(set []dns.RR, id signatureID, now time.Time) (*dns.RRSIG, 
 	return rr, now.Add(life / 2), nil
 }
 
-// renewBy is before when an answer that was put together now must be put together
-// again, so that its signatures are renewed in time.
-func (s *signer) renewBy(now time.Time) time.Time {
-	// The oldest signature that is still given out has half of its life left.
-	return now.Add(s.validity / 8)
-}
-
 // identify names a set by its content, validity and key.
 func (s *signer) identify(set []dns.RR) (signatureID, error) {
 	records := make([][]byte, len(set))
