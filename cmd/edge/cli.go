@@ -10,18 +10,19 @@ import (
 
 // cli is every command, in the order that help shows them.
 type cli struct {
-	Serve   serveCmd   `cmd:"" help:"Run a node."`
-	Check   checkCmd   `cmd:"" help:"Validate a configuration and print what it comes to."`
-	Status  statusCmd  `cmd:"" help:"Show how a node is doing."`
-	Reload  reloadCmd  `cmd:"" help:"Have a node read its configuration again."`
-	Drain   drainCmd   `cmd:"" help:"Have a node send its clients elsewhere."`
-	Undrain undrainCmd `cmd:"" help:"Take a drain back."`
-	Purge   purgeCmd   `cmd:"" help:"Have a node forget what is stored."`
-	Get     getCmd     `cmd:"" help:"Fetch a URL and explain what the caches on the way did."`
-	Store   storeCmd   `cmd:"" help:"Look into the disk tier of a stopped node."`
-	Token   tokenCmd   `cmd:"" help:"Make, list and revoke tokens of the admin listener."`
-	Trust   trustCmd   `cmd:"" help:"Say how to trust the development certificate of a node."`
-	Version versionCmd `cmd:"" help:"Print the version."`
+	Serve       serveCmd       `cmd:"" help:"Run a node."`
+	Check       checkCmd       `cmd:"" help:"Validate a configuration and print what it comes to."`
+	Status      statusCmd      `cmd:"" help:"Show how a node is doing."`
+	Reload      reloadCmd      `cmd:"" help:"Have a node read its configuration again."`
+	Drain       drainCmd       `cmd:"" help:"Have a node send its clients elsewhere."`
+	Undrain     undrainCmd     `cmd:"" help:"Take a drain back."`
+	Purge       purgeCmd       `cmd:"" help:"Have a node forget what is stored."`
+	Healthcheck healthcheckCmd `cmd:"" help:"Succeed where a node is well, for whoever restarts it."`
+	Get         getCmd         `cmd:"" help:"Fetch a URL and explain what the caches on the way did."`
+	Store       storeCmd       `cmd:"" help:"Look into the disk tier of a stopped node."`
+	Token       tokenCmd       `cmd:"" help:"Make, list and revoke tokens of the admin listener."`
+	Trust       trustCmd       `cmd:"" help:"Say how to trust the development certificate of a node."`
+	Version     versionCmd     `cmd:"" help:"Print the version."`
 }
 
 // Exit codes, documented in the help of edge.
