@@ -43,7 +43,7 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: filepath.Join("testdata", "script"),
 		Setup: func(env *testscript.Env) error {
-			for _, name := range []string{"EDGE_ADMIN", "EDGE_TOKEN", "GOMEMLIMIT"} {
+			for _, name := range []string{"EDGE_ADMIN", "EDGE_TOKEN", "EDGE_DATA", "GOMEMLIMIT"} {
 				env.Setenv(name, "")
 			}
 			origin := httptest.NewServer(script.New())

@@ -33,7 +33,7 @@ const (
 type nodeFlags struct {
 	Admin string `env:"EDGE_ADMIN" placeholder:"HOST:PORT" help:"Admin listener of the node. Default: the one that a node wrote into its data directory."`
 	Token string `env:"EDGE_TOKEN" placeholder:"TOKEN" help:"Token for it; other users of this machine see a flag, but not a variable. Default: the one in the data directory."`
-	Data  string `default:"./data" placeholder:"DIR" help:"Data directory of a node on this machine."`
+	Data  string `env:"EDGE_DATA" default:"./data" placeholder:"DIR" help:"Data directory of a node on this machine."`
 }
 
 // askOrPrint is ask, or where raw is set prints the answer as it came.
