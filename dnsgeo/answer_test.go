@@ -106,7 +106,7 @@ func TestWildcardsOfTheRFC(t *testing.T) {
 
 func TestSteeredAnswer(t *testing.T) {
 	nodes := []Node{
-		{Name: "fra-1", Site: "fra", Place: Point{50.1, 8.7}, HTTPS: true, H2: true, H3: true,
+		{Name: "fra-1", Site: "fra", Place: &Point{50.1, 8.7}, HTTPS: true, H2: true, H3: true,
 			Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")}},
 	}
 	r := responder(t, Config{Zones: []Zone{{Name: "cdn.example", NameServers: []string{"ns1.example.net"}, Dynamic: []Dynamic{{Name: "www"}}}}}, &nodes)

@@ -39,6 +39,7 @@ type member struct {
 type site struct {
 	name   string
 	at     vector
+	placed bool
 	nodes  []int // in fleet.nodes
 	hash   uint64
 	shed   int // percent of its clients that go on to the next site
@@ -93,10 +94,17 @@ func (f *fleet) siteOf(n *Node) int {
 	name := cmp.Or(n.Site, n.Name)
 	for i := range f.sites {
 		if f.sites[i].name == name {
+			if s := &f.sites[i]; !s.placed && n.Place != nil {
+				s.at, s.placed = n.Place.vector(), true
+			}
 			return i
 		}
 	}
-	f.sites = append(f.sites, site{name: name, at: n.Place.vector(), hash: xxh3.HashString("site " + name)})
+	var at vector
+	if n.Place != nil {
+		at = n.Place.vector()
+	}
+	f.sites = append(f.sites, site{name: name, at: at, placed: n.Place != nil, hash: xxh3.HashString("site " + name)})
 	return len(f.sites) - 1
 }
 
@@ -132,12 +140,14 @@ func (f *fleet) remember(z *zones, before *fleet) {
 
 func (d *dynamic) has(site string) bool { return d.sites == nil || d.sites[site] }
 
+func samePlace(a, b *Point) bool { return a == b || a != nil && b != nil && *a == *b }
+
 // differs reports whether another fleet has to be made.
 func (f *fleet) differs(z *zones, nodes []Node, _ time.Time) bool {
 	nodes = sortedNodes(nodes)
 	return !slices.EqualFunc(f.input, nodes, func(a, b Node) bool {
 		// Loads and lags move all the time; what they lead to counts.
-		same := a.Name == b.Name && a.Site == b.Site && a.Place == b.Place && slices.Equal(a.Addresses, b.Addresses) &&
+		same := a.Name == b.Name && a.Site == b.Site && samePlace(a.Place, b.Place) && slices.Equal(a.Addresses, b.Addresses) &&
 			a.Port == b.Port && a.HTTPS == b.HTTPS && a.H2 == b.H2 && a.H3 == b.H3 && a.Weight == b.Weight && a.Shed == b.Shed
 		return same && awayOf(&a, &z.leave) == awayOf(&b, &z.leave)
 	})

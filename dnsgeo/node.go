@@ -10,8 +10,8 @@ import (
 type Node struct {
 	Name string
 	Site string
-	// Place is where the site is.
-	Place Point
+	// Place is where the site is; nil where nobody has said.
+	Place *Point
 	// Addresses that clients reach it at.
 	Addresses []netip.Addr
 	// Port of HTTPS, 443 where it is 0.

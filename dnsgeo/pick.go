@@ -80,6 +80,7 @@ type ranked struct {
 	site     int
 	override int     // 0 for the first that operators prefer
 	near     float64 // more is nearer
+	known    bool    // it is a distance
 }
 
 // pick chooses the nodes that a client at a place is answered with.
@@ -88,7 +89,7 @@ func pick(place *Place, client netip.Prefix, f *fleet, d *dynamic, why *reasons)
 	key, bits := spreadKey(client)
 	var few [16]ranked
 	order := rank(few[:0], place, key, f, d, why)
-	if !place.HasPoint && place.Site == "" && len(order) > 1 {
+	if len(order) > 1 && !order[1].known {
 		c.spread = bits
 	}
 	sites, passed := 0, false
@@ -120,14 +121,17 @@ func pick(place *Place, client netip.Prefix, f *fleet, d *dynamic, why *reasons)
 		}
 	}
 	if len(c.nodes) == 0 {
-		c.whenDown(f, d, key, bits, order, why)
+		c.whenDown(f, d, order, why)
 	}
 	return c
 }
 
 // rank puts the sites of a name in the order of a client.
 func rank(order []ranked, place *Place, key uint64, f *fleet, d *dynamic, why *reasons) []ranked {
-	at := place.Point.vector()
+	at, placed := place.Point.vector(), place.HasPoint
+	if i := slices.IndexFunc(f.sites, func(s site) bool { return s.name == place.Site }); i >= 0 && !placed {
+		at, placed = f.sites[i].at, f.sites[i].placed
+	}
 	for i := range f.sites {
 		s := &f.sites[i]
 		if !d.has(s.name) {
@@ -137,10 +141,10 @@ func rank(order []ranked, place *Place, key uint64, f *fleet, d *dynamic, why *r
 		if n := slices.Index(place.Prefer, s.name); n >= 0 {
 			r.override = n
 		}
-		if place.HasPoint {
-			r.near = at.dot(s.at)
-		} else {
-			r.near = draw(key, s.hash) // nowhere: every site is as good
+		if placed && s.placed {
+			r.near, r.known = at.dot(s.at), true
+		} else { // every site of which this is not known is as good, behind the others
+			r.near = draw(key, s.hash) - 2
 		}
 		order = append(order, r)
 	}
@@ -150,8 +154,8 @@ func rank(order []ranked, place *Place, key uint64, f *fleet, d *dynamic, why *r
 	if why != nil {
 		for i, r := range order {
 			s := &f.sites[r.site]
-			text := "the place is not known: by the client's network"
-			if place.HasPoint {
+			text := "how far away is not known: by the client's network"
+			if r.known {
 				text = fmt.Sprintf("%d km away", at.kilometres(s.at))
 			}
 			if r.override < len(place.Prefer) {
@@ -197,7 +201,7 @@ func (c *choice) take(f *fleet, site int, key uint64, bits uint8, answers int, w
 }
 
 // whenDown follows the name's policy: no node may be in the answer.
-func (c *choice) whenDown(f *fleet, d *dynamic, key uint64, bits uint8, order []ranked, why *reasons) {
+func (c *choice) whenDown(f *fleet, d *dynamic, order []ranked, why *reasons) {
 	c.down = true
 	for _, r := range order {
 		for _, i := range f.sites[r.site].nodes {
@@ -224,6 +228,4 @@ func (c *choice) whenDown(f *fleet, d *dynamic, key uint64, bits uint8, order []
 			}
 		}
 	}
-	_ = key
-	_ = bits
 }
