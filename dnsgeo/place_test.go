@@ -133,3 +133,24 @@ func FuzzDatabase(f *testing.F) {
 		d.Locate(netip.MustParseAddr("2001:db8::1"))
 	})
 }
+
+func TestPlacesAreReadAgain(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "city.mmdb")
+	writeDatabase(t, path, "Test-City", map[string]mmdbtype.Map{"192.0.2.0/24": city("FR", "EU", 48.9, 2.4)})
+	r := responder(t, Config{Places: Places{Databases: []string{path}}}, nil)
+	country := func() string {
+		place, _ := r.snap.Load().zones.places.locate(netip.MustParseAddr("192.0.2.1"))
+		return place.Country
+	}
+	if err := os.WriteFile(path, []byte("half of a database"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	failed := r.reread(nil)
+	if r.reread(failed); country() != "FR" || r.stats.RereadFailures.Load() != 1 {
+		t.Errorf("a broken file was used or tried again as it was: %s, %d failures", country(), r.stats.RereadFailures.Load())
+	}
+	writeDatabase(t, path, "Test-City", map[string]mmdbtype.Map{"192.0.2.0/24": city("CL", "SA", -33.4, -70.7)})
+	if failed = r.reread(failed); failed != nil || country() != "CL" {
+		t.Errorf("the new file was not taken: %v %s", failed, country())
+	}
+}

@@ -85,6 +85,7 @@ func (r *Responder) Close() {
 func (r *Responder) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return r.follow(ctx) })
+	group.Go(func() error { return r.followPlaces(ctx) })
 	for _, u := range r.sockets.udp {
 		group.Go(func() error { return r.serveUDP(ctx, u) })
 	}

@@ -9,8 +9,10 @@ import (
 // Stats is what the responder counts; admin reads it through main.
 type Stats struct {
 	Queries, Dropped, Truncated atomic.Uint64
-	Unsent                      atomic.Uint64 // answers that the system did not take
-	Limits                      LimitStats
+	// Rereads of files of places, and those that failed.
+	Rereads, RereadFailures atomic.Uint64
+	Unsent                  atomic.Uint64 // answers that the system did not take
+	Limits                  LimitStats
 }
 
 // count notes an answer.
