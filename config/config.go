@@ -21,6 +21,7 @@ import (
 
 	"edgecdn/admin"
 	"edgecdn/cache/store"
+	"edgecdn/dnsgeo"
 	"edgecdn/origin"
 	"edgecdn/route"
 	"edgecdn/server"
@@ -49,6 +50,8 @@ type Config struct {
 	Origins map[string]origin.Config `yaml:"origins"`
 	// Hosts are the web properties that are served. At least one.
 	Hosts []route.Host `yaml:"hosts"`
+	// DNS answers for zones with the nodes nearest to each client. Left out: no DNS.
+	DNS *dnsgeo.Config `yaml:"dns"`
 
 	name    string          // of the file, in errors
 	hash    string          // of its content
@@ -172,6 +175,10 @@ func (c *Config) fillDefaults() {
 	for name, o := range c.Origins {
 		c.Origins[name] = o.WithDefaults()
 	}
+	if c.DNS != nil {
+		dns := c.DNS.WithDefaults()
+		c.DNS = &dns
+	}
 	for i := range c.Hosts {
 		c.Hosts[i] = c.Hosts[i].WithDefaults()
 		if file := c.Hosts[i].ClientCA; file != "" {
@@ -191,6 +198,9 @@ func (c *Config) validate(report func(path, problem string)) {
 	c.Store.Validate(under("store"))
 	for _, name := range slices.Sorted(maps.Keys(c.Origins)) {
 		c.Origins[name].Validate(under(join("origins", name)))
+	}
+	if c.DNS != nil {
+		c.DNS.Validate(under("dns"))
 	}
 	route.ValidateHosts(c.Hosts, c.originProblem, under("hosts"))
 }

@@ -18,6 +18,7 @@ var restart = []string{
 	"node", "data", "log.format", "admin.listen", "admin.public",
 	"server.http", "server.https", "server.http3", "server.alt_svc_port", "server.access_log",
 	"server.limits.header_bytes", "server.limits.header_timeout", "server.limits.idle_timeout", "server.limits.streams",
+	"dns.listen", "dns.limits.sockets",
 }
 
 // Reloader puts changed configurations in force: whole or not at all, one at a
@@ -142,6 +143,12 @@ func (c *Config) unchangeable(next *Config) error {
 func (c *Config) value(path string) reflect.Value {
 	v := reflect.ValueOf(c).Elem()
 	for key := range strings.SplitSeq(path, ".") {
+		if v.Kind() == reflect.Pointer {
+			if v.IsNil() { // as if nothing were in the section
+				v = reflect.New(v.Type().Elem())
+			}
+			v = v.Elem()
+		}
 		v = fieldsOf(v)[key]
 	}
 	return v

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"edgecdn/dnsgeo"
 )
 
 // base is a configuration with room for one difference.
@@ -164,7 +166,7 @@ func TestReloadRefusesWhatNeedsARestart(t *testing.T) {
 	}
 	// Each key of the table is one, and a difference in it is seen.
 	for _, key := range restart {
-		var a, b Config
+		a, b := Config{}, Config{DNS: new(dnsgeo.Config)}
 		v := b.value(key)
 		if !v.IsValid() {
 			t.Errorf("there is no key %s", key)

@@ -23,7 +23,7 @@ import (
 const schemaFile = "edge.schema.json"
 
 // rooms whose Config is part of ours, by directory.
-var roomDirs = []string{".", "../server", "../server/gate", "../admin", "../cache/store", "../origin", "../route"}
+var roomDirs = []string{".", "../server", "../server/gate", "../admin", "../cache/store", "../origin", "../route", "../dnsgeo"}
 
 // reflector reads the doc comments of all rooms.
 func reflector(t *testing.T) *jsonschema.Reflector {
@@ -87,6 +87,9 @@ var required = map[string][]string{
 	"route.Host":         {"names"},
 	"route.Path":         {"path"},
 	"route.Redirect":     {"to"},
+	"dnsgeo.Zone":        {"name"},
+	"dnsgeo.Dynamic":     {"name"},
+	"dnsgeo.StaticNode":  {"name", "site", "addresses"},
 }
 
 func generateSchema(t *testing.T) []byte {

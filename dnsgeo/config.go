@@ -41,8 +41,8 @@ type Config struct {
 type Zone struct {
 	// Name of the zone, such as cdn.example.com.
 	Name string `yaml:"name"`
-	// File is a standard zone file (RFC 1035 5) with records of the zone. $INCLUDE
-	// and $GENERATE are refused.
+	// File is a standard zone file (RFC 1035 5) with records of the zone. It may not
+	// include others ($INCLUDE).
 	File string `yaml:"file"`
 	// Records are more of them, each a line as in a zone file: "www 300 IN A 192.0.2.1".
 	Records []string `yaml:"records"`
@@ -170,7 +170,8 @@ type Limits struct {
 	Queries int `yaml:"queries"`
 	// IdleTimeout of a connection. Default 10s.
 	IdleTimeout time.Duration `yaml:"idle_timeout"`
-	// Sockets that share the port of UDP. Default: one for each processor, at most 4.
+	// Sockets that share the port of UDP. Default: one for each processor, at most
+	// 4. A change wants a restart.
 	Sockets int `yaml:"sockets"`
 }
 
@@ -192,10 +193,8 @@ const (
 // WithDefaults returns the configuration with what was left out filled in.
 func (c Config) WithDefaults() Config {
 	on := true
-	if len(c.Listen) > 0 || len(c.Zones) > 0 {
-		c.Places.Builtin = cmp.Or(c.Places.Builtin, &on)
-		c.Leave.Cold = cmp.Or(c.Leave.Cold, &on)
-	}
+	c.Places.Builtin = cmp.Or(c.Places.Builtin, &on)
+	c.Leave.Cold = cmp.Or(c.Leave.Cold, &on)
 	c.Zones = slices.Clone(c.Zones)
 	for i := range c.Zones {
 		z := &c.Zones[i]
@@ -226,6 +225,7 @@ func (c Config) WithDefaults() Config {
 	}
 	c.Probe = c.Probe.withDefaults()
 	c.Limits = c.Limits.withDefaults()
+	c.ResponseLimits = c.ResponseLimits.withDefaults()
 	return c
 }
 

@@ -36,7 +36,7 @@ type ResponseLimits struct {
 	// each second one, and so on. Default 2.
 	Slip int `yaml:"slip"`
 	// Exempt networks are not limited, such as those of monitoring. Default none.
-	Exempt []netip.Prefix `yaml:"exempt"`
+	Exempt []string `yaml:"exempt"`
 	// Networks is how many pairs of a network and a kind of response are
 	// remembered, 16 bytes each. Default 65536.
 	Networks int `yaml:"networks"`
@@ -76,8 +76,8 @@ func (l ResponseLimits) validate(report func(path, problem string)) {
 		report("exempt", fmt.Sprintf("%d networks are too many: at most %d", len(l.Exempt), limitExemptMax))
 	}
 	for i, p := range l.Exempt {
-		if p != p.Masked() {
-			report(fmt.Sprintf("exempt[%d]", i), fmt.Sprintf("%s has bits set beyond its length: write %s", p, p.Masked()))
+		if _, err := parseNetwork(p); err != nil {
+			report(fmt.Sprintf("exempt[%d]", i), fmt.Sprintf("%q is no network: write one such as 192.0.2.0/24", p))
 		}
 	}
 }
@@ -148,7 +148,12 @@ func newLimiter(l ResponseLimits, stats *LimitStats) *limiter {
 	}
 	r := &limiter{
 		slots: make([]limitSlot, slots), mask: uint64(slots/limitWays - 1),
-		slip: uint32(l.Slip), exempt: l.Exempt, stats: stats,
+		slip: uint32(l.Slip), stats: stats,
+	}
+	for _, text := range l.Exempt {
+		if p, err := parseNetwork(text); err == nil { // validated
+			r.exempt = append(r.exempt, p)
+		}
 	}
 	for kind, rate := range map[responseKind]int{kindAnswer: l.Answers, kindEmpty: l.Empty, kindError: l.Errors} {
 		r.interval[kind] = int64(time.Second) / int64(rate)

@@ -70,7 +70,7 @@ func TestLimit(t *testing.T) {
 }
 
 func TestLimitExempt(t *testing.T) {
-	r, _ := limiterOf(ResponseLimits{Errors: 1, Exempt: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}})
+	r, _ := limiterOf(ResponseLimits{Errors: 1, Exempt: []string{"10.0.0.0/8"}})
 	for _, to := range []string{"10.1.2.3", "::ffff:10.1.2.3"} {
 		if whole, _ := sent(r, to, kindError, 0, 1000, time.Unix(0, 0)); whole != 1000 {
 			t.Errorf("%s: %d of 1000", to, whole)
