@@ -106,7 +106,8 @@ type Cache struct {
 	origin    http.RoundTripper
 	direct    func(ctx context.Context, origin, target string) context.Context
 	unframed  func(*http.Response) bool
-	match     func(host, target string) (*route.Route, error)
+	match     matchFunc
+	rules     atomic.Pointer[[]matchFunc] // for keys, that purges know beside it
 	log       *slog.Logger
 	fillsMax  int64
 	stats     Stats

@@ -14,6 +14,7 @@ package cache
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -102,12 +103,19 @@ const bootShift = 40
 // finds anything of it, and no fetch that began before leaves anything behind.
 // All get one order. Where the table is full it waits some seconds for the sweep.
 func (c *Cache) Purge(all []Purge) (order uint64, err error) {
-	marks, err := c.marks(all)
-	if err != nil {
-		return 0, err
-	}
-	if order, err = c.purges.apply(marks); err != nil {
-		return 0, err
+	for rules := c.rules.Load(); ; {
+		marks, err := c.marks(all)
+		if err != nil {
+			return 0, err
+		}
+		if order, err = c.purges.apply(marks); err != nil {
+			return 0, err
+		}
+		before := rules
+		if rules = c.rules.Load(); rules == before {
+			break
+		}
+		// Something may have been stored under new rules before the order was given.
 	}
 	for i := range all {
 		c.stats.Purges[all[i].Kind-1].Add(1)
@@ -201,8 +209,13 @@ func (c *Cache) eachHash(p Purge, do func(uint64)) {
 		do(0)
 	case PurgeURL:
 		for _, scheme := range schemes {
-			r := c.asRequest(scheme, p.Host, p.Name)
-			do(c.names.url.Sum(string(appendURL(nil, r))))
+			var known []uint64
+			for _, r := range c.asRequests(scheme, p.Host, p.Name) {
+				if hash := c.names.url.Sum(string(appendURL(nil, r))); !slices.Contains(known, hash) {
+					known = append(known, hash)
+					do(hash)
+				}
+			}
 		}
 	case PurgePrefix:
 		for _, host := range c.hostNames(p.Host) {
@@ -245,16 +258,35 @@ func (n *names) appendPrefixes(hashes []uint64, base, path string) []uint64 {
 	return hashes
 }
 
-// asRequest returns what a request for a target would be, as far as its key goes.
-// What no route is for is named as it stands.
-func (c *Cache) asRequest(scheme, host, target string) *Request {
-	r := &Request{Method: "GET", Scheme: scheme, Host: host, Target: target, Route: &route.Route{}}
-	if c.match != nil {
-		if rt, err := c.match(host, target); err == nil {
-			r.Route = rt
-		}
+// asRequests returns what requests for a target would be, as far as their keys go:
+// by the rules in force, and by those that were in force when what is stored may have
+// been. What no route is for is named as it stands.
+func (c *Cache) asRequests(scheme, host, target string) []*Request {
+	rules := []matchFunc{c.match}
+	if before := c.rules.Load(); before != nil {
+		rules = append(rules, *before...)
 	}
-	return r
+	all := make([]*Request, 0, len(rules))
+	for _, match := range rules {
+		r := &Request{Method: "GET", Scheme: scheme, Host: host, Target: target, Route: &route.Route{}}
+		if match != nil {
+			if rt, err := match(host, target); err == nil {
+				r.Route = rt
+			}
+		}
+		all = append(all, r)
+	}
+	return all
+}
+
+// matchFunc finds the route of a host and target.
+type matchFunc = func(host, target string) (*route.Route, error)
+
+// RememberRules has purges understand what they name by more rules for keys than
+// those in force: by all that something stored may have been stored under, and those
+// to come. Called before rules change; the ones before are forgotten.
+func (c *Cache) RememberRules(all []func(host, target string) (*route.Route, error)) {
+	c.rules.Store(&all)
 }
 
 // hostName is the host that what is stored for r belongs to: its own, or one that
@@ -268,5 +300,11 @@ func hostName(r *Request) string {
 
 // hostNames are those under which responses for a host may be stored.
 func (c *Cache) hostNames(host string) []string {
-	return []string{host, "\n" + c.asRequest("", host, "/").Route.Host}
+	names := []string{host}
+	for _, r := range c.asRequests("", host, "/") {
+		if shared := "\n" + r.Route.Host; !slices.Contains(names, shared) {
+			names = append(names, shared)
+		}
+	}
+	return names
 }

@@ -10,6 +10,7 @@ package cache
 //	origin NAME [PATH]      answers (for PATH, or for all) come from file NAME; "down": no answer
 //	METHOD TARGET           a request (get, head, post, put, delete, options, purge);
 //	                        indented lines below are its fields
+//	rules FILE              the route's rules are those of a file from here on, as after a reload
 //	authority NAME          requests from here on go to it
 //	want KEY VALUE          of the last response: status, body, aborted, a field name,
 //	                        or decoded: the body without its content coding
@@ -94,6 +95,8 @@ type bed struct {
 	authority string
 	close     func()
 	log       purgeLog
+	// rules are all that were in force.
+	rules []matchFunc
 	// wrap makes what stands between the cache and its store.
 	wrap []func(Keeper) Keeper
 }
@@ -110,15 +113,28 @@ func newBed(t *testing.T, host route.Host, disk bool, wrap ...func(Keeper) Keepe
 // newBedOn is newBed with this disk tier, none where its path is empty.
 func newBedOn(t *testing.T, host route.Host, disk store.DiskConfig, wrap ...func(Keeper) Keeper) *bed {
 	t.Helper()
-	host.Names, host.Origin = []string{"*"}, "o"
-	table, err := route.NewTable([]route.Host{host})
-	if err != nil {
+	b := &bed{dir: disk.Path, t: t, wrap: wrap, origin: &scriptedOrigin{answers: map[string]answerFunc{}}}
+	if err := b.apply(host); err != nil {
 		t.Fatal(err)
 	}
-	b := &bed{dir: disk.Path, t: t, table: table, wrap: wrap, origin: &scriptedOrigin{answers: map[string]answerFunc{}}}
 	b.open(disk)
 	t.Cleanup(func() { b.close() })
 	return b
+}
+
+// apply puts rules in force, as a reload does.
+func (b *bed) apply(host route.Host) error {
+	host.Names, host.Origin = []string{"*"}, "o"
+	table, err := route.NewTable([]route.Host{host})
+	if err != nil {
+		return err
+	}
+	b.table, b.rules = table, append(b.rules[:len(b.rules):len(b.rules)], table.Match)
+	if b.cache != nil {
+		b.cache.RememberRules(b.rules)
+		b.cache.match = table.Match
+	}
+	return nil
 }
 
 // open makes the cache and its store, and runs them until close.
@@ -141,6 +157,7 @@ func (b *bed) open(disk store.DiskConfig) {
 			Direct: func(ctx context.Context, _, target string) context.Context {
 				return context.WithValue(ctx, targetKey{}, target)
 			}})
+		b.cache.RememberRules(b.rules)
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	ran := make(chan error, 2)
@@ -384,6 +401,12 @@ func (b *bed) step(verb, rest string, fields []Field, files map[string][]byte) e
 			return errors.New("no such file")
 		}
 		b.origin.answers[value] = scripted(files[arg])
+	case "rules":
+		var host route.Host
+		if err := yaml.Load(files[arg], &host); err != nil {
+			return err
+		}
+		return b.apply(host)
 	case "authority":
 		b.authority = arg
 	case "purge", "sweep", "restart", "crash", "fence", "unfence":

@@ -22,10 +22,14 @@ func (n *node) check(next *config.Config) error {
 
 // apply has every room take it. Connections and requests under way are not
 // touched: they keep the routes and origins that they began with. Origins come
-// first, because only they can still refuse (a CA file that went away).
+// first, because only they can still refuse (a CA file that went away), and before
+// them what purges must know of the new rules, whether they come into force or not.
 func (n *node) apply(next *config.Config) error {
 	table, err := route.NewTable(next.Hosts)
 	if err != nil {
+		return err
+	}
+	if err := n.keyRules.remember(next.Hosts, n.cache); err != nil {
 		return err
 	}
 	if err := n.origin.Apply(next.Origins); err != nil {

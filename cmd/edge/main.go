@@ -47,13 +47,14 @@ type node struct {
 	admin    *admin.Server
 
 	// Set while the node starts, not to be used before it serves.
-	purges *purge.Log
-	store  *store.Tiered
-	table  atomic.Pointer[route.Table] // replaced whole by a reload
-	origin *origin.Transport
-	cache  *cache.Cache
-	access *access.Access
-	server *server.Server
+	purges   *purge.Log
+	keyRules *keyRules
+	store    *store.Tiered
+	table    atomic.Pointer[route.Table] // replaced whole by a reload
+	origin   *origin.Transport
+	cache    *cache.Cache
+	access   *access.Access
+	server   *server.Server
 }
 
 // openAdmin makes the operators' side, which answers before all else.
@@ -102,7 +103,7 @@ func (n *node) open(cfg *config.Config) (err error) {
 		Match:    n.match,
 		Log:      n.log,
 	})
-	if err := n.remember(); err != nil {
+	if err := n.remember(cfg); err != nil {
 		return err
 	}
 	n.access = access.New()

@@ -11,17 +11,29 @@ import (
 
 	"edgecdn/admin"
 	"edgecdn/cache"
+	"edgecdn/config"
 	"edgecdn/purge"
 )
 
 // remember empties the parts of the store that may have missed purges, and has the
 // cache forget again what the log says. Before anything is served.
-func (n *node) remember() error {
+func (n *node) remember(cfg *config.Config) (err error) {
 	log := n.purges
+	if n.keyRules, err = openKeyRules(cfg.Data, log); err != nil {
+		return err
+	}
 	if _, err := n.store.Claim(log.Incarnation(), log.Boot(), log.Dropped()); err != nil {
 		return fmt.Errorf("the store cannot be used: %w", err)
 	}
 	n.cache.BeginOrder(log.Boot())
+	if err := n.keyRules.remember(cfg.Hosts, n.cache); err != nil {
+		return err
+	}
+	if n.keyRules.lost { // until the log has it too
+		if _, err := n.cache.Purge([]cache.Purge{{Kind: cache.PurgeEverything}}); err != nil {
+			return err
+		}
+	}
 	return log.Replay(n.cache)
 }
 
