@@ -8,7 +8,7 @@ FUZZTIME ?= 10s
 SOAKTIME ?= 10m
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-full soak check unit e2e bench bench-short bench-hitratio bench-store fuzz setup clean
+.PHONY: help build run test test-full soak check unit e2e bench bench-short bench-hitratio bench-store fuzz setup setup-full clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,7 +24,7 @@ run: build ## start the sample origin and an edge in front of it on loopback, an
 test: setup check unit e2e ## set up, check the style, run unit and end-to-end tests (under 15 minutes)
 
 test-full: export EDGE_FULL = 1
-test-full: setup check unit e2e ## as test, with the slow tests too
+test-full: setup setup-full check unit e2e ## as test, with the slow tests too
 
 soak: export EDGE_SOAK = $(SOAKTIME)
 soak: setup build ## long kill, flood and endurance runs, SOAKTIME each (default 10m)
@@ -56,6 +56,9 @@ clean: ## remove what was built, not what was cached in ./data
 # The parts of test, to run one alone.
 setup:
 	@tools/setup.sh test
+
+setup-full:
+	@tools/setup.sh full
 
 check:
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "not formatted (run gofmt -w):"; echo "$$unformatted"; exit 1; fi

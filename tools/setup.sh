@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# setup.sh test|bench: installs the Debian packages that tests or benchmarks
+# setup.sh test|full|bench: installs the Debian packages that tests or benchmarks
 # use and that are missing, where it may; else says what will be skipped for it.
 set -euo pipefail
 
@@ -9,15 +9,22 @@ curl curl end-to-end tests with curl
 chromium chromium end-to-end tests in a browser
 h2load nghttp2-client end-to-end tests and load over HTTP/2 with nghttp2
 gtlsclient ngtcp2-client end-to-end tests over HTTP/3 with ngtcp2
-ip iproute2 end-to-end tests between several hosts'
+ip iproute2 end-to-end tests between several hosts
+systemd-analyze systemd tests of the systemd units
+promtool prometheus tests of the alert rules and dashboards'
+full_needs='dockerd docker.io tests of the images
+docker-compose docker-compose tests of the compose file
+busybox busybox-static tests of the images
+iptables iptables tests of the images'
 bench_needs='nginx nginx-light the comparison with nginx
 wrk wrk load over HTTP/1.1
 h2load nghttp2-client load over HTTP/2'
 
 case "${1:-}" in
 test) needs=$test_needs ;;
+full) needs=$full_needs ;;
 bench) needs=$bench_needs ;;
-*) echo "usage: tools/setup.sh test|bench" >&2; exit 2 ;;
+*) echo "usage: tools/setup.sh test|full|bench" >&2; exit 2 ;;
 esac
 
 PATH=$PATH:/usr/sbin:/sbin
