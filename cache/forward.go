@@ -175,8 +175,12 @@ func quoteForwarded(s string) string {
 	if httpguts.ValidHeaderFieldName(s) {
 		return s
 	}
-	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"`
+	return `"` + forwardedEscapes.Replace(s) + `"`
 }
+
+// forwardedEscapes are those of a quoted string. Making one for each request would
+// cost more memory than all the rest of a pass-through.
+var forwardedEscapes = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
 
 func joined(fields []Field, name string) string {
 	var values []string

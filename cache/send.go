@@ -153,9 +153,20 @@ func (x *exchange) writeAnswer(p *response, a *answer, now int64, trailers bool)
 	x.writeHeader(a.status, fields)
 }
 
+// FieldWriter is a ResponseWriter that takes a final header as a list, names in
+// lower case, in the place of Header and WriteHeader. What its Header holds already is
+// sent too. It may reorder the list, and keeps it until the response ends.
+type FieldWriter interface {
+	WriteFields(status int, fields []Field)
+}
+
 // writeHeader writes the header of a response. What net/http would add by itself
 // is kept away: fields are sent as they stand.
 func (x *exchange) writeHeader(status int, fields []Field) {
+	if w, ok := x.w.(FieldWriter); ok && status >= 200 {
+		w.WriteFields(status, fields)
+		return
+	}
 	h := x.w.Header()
 	for _, f := range fields {
 		name := textproto.CanonicalMIMEHeaderKey(f.Name)

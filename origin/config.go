@@ -26,10 +26,28 @@ type Config struct {
 	CA string `yaml:"ca"`
 	// Insecure accepts any certificate. For trials only.
 	Insecure bool `yaml:"insecure"`
+	// Certificate is a file with the PEM certificate, and what leads to its
+	// authority, that is shown to the origin where it asks for one.
+	Certificate string `yaml:"certificate"`
+	// Key is the file of the certificate's PEM private key.
+	Key string `yaml:"key"`
+	// Protocol is http/1.1 or h2. Default: what the TLS handshake settles, HTTP/1.1
+	// in the clear; h2 in the clear is by prior knowledge.
+	Protocol string `yaml:"protocol"`
+	// ProxyProtocol tells the origin each client's address before the first request
+	// on a connection: v1 or v2. Such a connection serves one client address and
+	// HTTP/1.1 only. Default: none.
+	ProxyProtocol string `yaml:"proxy_protocol"`
 	// Connections open at once to this origin; further requests wait. Default 256.
 	Connections int `yaml:"connections"`
 	// DialTimeout for a connection, TLS included. Default 5s.
 	DialTimeout time.Duration `yaml:"dial_timeout"`
+	// TLSTimeout for the handshake alone, within DialTimeout; 0s sets no limit of its
+	// own. Default 0s.
+	TLSTimeout time.Duration `yaml:"tls_timeout"`
+	// Timeout for the whole, from the request to the last byte of the response; 0s
+	// sets none. Default 0s.
+	Timeout time.Duration `yaml:"timeout"`
 	// HeaderTimeout from the request sent to the response's header. Default 30s.
 	HeaderTimeout time.Duration `yaml:"header_timeout"`
 	// StallTimeout between two reads of a body. Default 30s.
@@ -59,7 +77,10 @@ func (c Config) Validate(report func(path, problem string)) {
 		for _, key := range []struct {
 			path string
 			set  bool
-		}{{"server_name", c.ServerName != ""}, {"ca", c.CA != ""}, {"insecure", c.Insecure}} {
+		}{
+			{"server_name", c.ServerName != ""}, {"ca", c.CA != ""}, {"insecure", c.Insecure},
+			{"certificate", c.Certificate != ""}, {"key", c.Key != ""}, {"tls_timeout", c.TLSTimeout != 0},
+		} {
 			if key.set {
 				report(key.path, "is for TLS only, but the url begins with http: leave it out or write https")
 			}
@@ -74,6 +95,7 @@ func (c Config) Validate(report func(path, problem string)) {
 	if c.Insecure && c.CA != "" {
 		report("insecure", "accepts any certificate, so that ca has no effect: keep one of them")
 	}
+	c.validateConnection(report)
 	if c.Connections < 0 || c.Connections > connectionsMax {
 		report("connections", fmt.Sprintf("%d is out of bounds: choose from 1 to %d", c.Connections, connectionsMax))
 	}
@@ -81,14 +103,44 @@ func (c Config) Validate(report func(path, problem string)) {
 		path  string
 		value time.Duration
 	}{
-		{"dial_timeout", c.DialTimeout}, {"header_timeout", c.HeaderTimeout},
-		{"stall_timeout", c.StallTimeout}, {"idle_timeout", c.IdleTimeout},
+		{"dial_timeout", c.DialTimeout}, {"tls_timeout", c.TLSTimeout}, {"header_timeout", c.HeaderTimeout},
+		{"stall_timeout", c.StallTimeout}, {"idle_timeout", c.IdleTimeout}, {"timeout", c.Timeout},
 	} {
 		if timeout.value != 0 && (timeout.value < time.Millisecond || timeout.value > 24*time.Hour) {
 			report(timeout.path, fmt.Sprintf("%v is out of bounds: choose from 1ms to 24h", timeout.value))
 		}
 	}
 }
+
+// validateConnection judges what is said when a connection begins.
+func (c *Config) validateConnection(report func(path, problem string)) {
+	switch {
+	case c.Certificate != "" && c.Key == "":
+		report("key", "is missing: the certificate is shown with its private key")
+	case c.Certificate == "" && c.Key != "":
+		report("certificate", "is missing: a key alone proves nothing")
+	}
+	switch c.Protocol {
+	case "", protocolH1, protocolH2:
+	default:
+		report("protocol", fmt.Sprintf("%q is not known: write %s or %s, or leave it out", c.Protocol, protocolH1, protocolH2))
+	}
+	switch c.ProxyProtocol {
+	case "":
+	case proxyV1, proxyV2:
+		if c.Protocol == protocolH2 {
+			report("proxy_protocol", "tells of one client, but with protocol: h2 a connection serves many: keep one of them")
+		}
+	default:
+		report("proxy_protocol", fmt.Sprintf("%q is not known: write v1 or v2", c.ProxyProtocol))
+	}
+}
+
+// Versions of the PROXY protocol.
+const (
+	proxyV1 = "v1"
+	proxyV2 = "v2"
+)
 
 // urlProblem says what keeps text from being an origin's URL; "" is nothing.
 func urlProblem(text string) string {

@@ -1,6 +1,6 @@
 package origin
 
-// exchange.go watches over one request. A single timer guards whichever phase it
+// exchange.go watches over one request over HTTP/2. A single timer guards whichever phase it
 // is in, and cancels the request's context when the phase takes too long:
 //
 //	connect --GotConn--> send --WroteRequest--> header --response--> body
@@ -8,8 +8,7 @@ package origin
 //	   +---GetConn--------+----------+  (net/http repeats it on another connection)
 //
 // The timer rests while nobody waits for the origin: between two reads of the
-// response's body, while the request's body is read from the client, and on an
-// upgraded connection.
+// response's body, and while the request's body is read from the client.
 
 import (
 	"context"
@@ -42,6 +41,7 @@ type exchange struct {
 	cancel context.CancelCauseFunc
 	start  time.Time
 	timer  *time.Timer
+	whole  *time.Timer // nil without a limit for the whole
 
 	mu        sync.Mutex
 	phase     phase
@@ -64,6 +64,9 @@ func begin(s *httpSender, caller context.Context) *exchange {
 	up.stats.Waiting.Add(1)
 	x.deadline = x.start.Add(up.cfg.DialTimeout)
 	x.timer = time.AfterFunc(up.cfg.DialTimeout, x.expire)
+	if limit := up.cfg.Timeout; limit > 0 {
+		x.whole = time.AfterFunc(limit, func() { x.cancel(errorf(KindResponseTimeout, "not done within %v", limit)) })
+	}
 	return x
 }
 
@@ -140,7 +143,7 @@ func (x *exchange) expire() {
 	switch x.phase {
 	case phaseConnect:
 		err = errorf(KindConnectTimeout, "no connection within %v", cfg.DialTimeout)
-		if x.s.open.Load() >= int64(cfg.Connections) {
+		if x.s.dialer.open.Load() >= int64(cfg.Connections) {
 			err = errorf(KindConnectionLimit, "all %d connections were busy for %v", cfg.Connections, cfg.DialTimeout)
 		}
 	case phaseSend:
@@ -179,13 +182,9 @@ func (x *exchange) header(resp *http.Response) error {
 		_ = resp.Body.Close() // nothing in it is wanted
 		return err
 	}
-	tunnel, ok := resp.Body.(io.ReadWriteCloser)
-	switch {
-	case ok && resp.StatusCode == http.StatusSwitchingProtocols:
-		resp.Body = &upgraded{tunnel, x}
-	case resp.Body == http.NoBody:
+	if resp.Body == http.NoBody {
 		x.end()
-	default:
+	} else {
 		resp.Body = &body{ReadCloser: resp.Body, x: x}
 	}
 	return nil
@@ -193,18 +192,9 @@ func (x *exchange) header(resp *http.Response) error {
 
 // judge refuses what net/http lets through and nobody could pass on.
 func judge(resp *http.Response) error {
-	major := 1
-	if resp.TLS != nil && resp.TLS.NegotiatedProtocol == "h2" {
-		major = 2
-	}
 	switch {
-	case resp.ProtoMajor != major:
-		// A made up version would hide how the body is delimited.
-		return errorf(KindProtocol, "%s where HTTP/%d is spoken", resp.Proto, major)
-	case resp.StatusCode == http.StatusSwitchingProtocols:
-		if resp.Request.Header.Get("Upgrade") == "" {
-			return errorf(KindUpgrade, "the origin switched protocols without being asked")
-		}
+	case resp.ProtoMajor != 2:
+		return errorf(KindProtocol, "%s where HTTP/2 is spoken", resp.Proto)
 	case resp.StatusCode < 200 || resp.StatusCode > 599: // RFC 9110 15
 		return errorf(KindProtocol, "status %d is none that ends a request", resp.StatusCode)
 	}
@@ -259,6 +249,9 @@ func (x *exchange) end() {
 	x.wait(false)
 	x.arm(0)
 	x.mu.Unlock()
+	if x.whole != nil {
+		x.whole.Stop()
+	}
 	x.cancel(nil)
 	x.s.up.stats.Active.Add(-1)
 	if x.s.active.Add(-1) == 0 && x.s.retired.Load() {
@@ -328,26 +321,5 @@ func (b *body) Close() error {
 	b.closed.Store(true)
 	err := b.ReadCloser.Close()
 	b.x.end()
-	return err
-}
-
-// upgraded is the connection behind a 101, from here on the caller's own.
-type upgraded struct {
-	io.ReadWriteCloser
-	x *exchange
-}
-
-// CloseWrite says that nothing more will be written.
-func (u *upgraded) CloseWrite() error {
-	if half, ok := u.ReadWriteCloser.(interface{ CloseWrite() error }); ok {
-		return half.CloseWrite()
-	}
-	return errors.ErrUnsupported
-}
-
-// Close closes the connection.
-func (u *upgraded) Close() error {
-	err := u.ReadWriteCloser.Close()
-	u.x.end()
 	return err
 }

@@ -1,34 +1,34 @@
 package origin
 
-// httpsender.go sends by net/http: one http.Transport for each endpoint.
+// httpsender.go sends over HTTP/2, by net/http: one http.Transport for each
+// endpoint.
 
 import (
 	"context"
-	"errors"
 	"net"
 	"net/http"
-	"sync"
 	"sync/atomic"
 	"time"
 )
 
 type httpSender struct {
 	up      *upstream
-	address string // host:port that is dialed
+	dialer  *dialer
 	client  *http.Transport
 	active  atomic.Int64 // requests under way
 	waiting atomic.Int64 // of them without a connection yet
-	open    atomic.Int64 // connections
 	retired atomic.Bool
 }
 
-func newHTTPSender(up *upstream, address string) *httpSender {
-	s := &httpSender{up: up, address: address}
+func newHTTPSender(up *upstream, dialer *dialer, secure func(context.Context) (net.Conn, error)) *httpSender {
+	s := &httpSender{up: up, dialer: dialer}
+	var protocols http.Protocols
+	protocols.SetHTTP2(true)
+	protocols.SetUnencryptedHTTP2(true) // by prior knowledge, where the URL has no TLS
 	s.client = &http.Transport{
-		DialContext:            s.dial,
-		TLSClientConfig:        up.tls.Clone(),
-		TLSHandshakeTimeout:    up.cfg.DialTimeout,
-		ForceAttemptHTTP2:      true, // a dialer and TLS settings of our own switch it off otherwise
+		DialContext:            func(ctx context.Context, _, _ string) (net.Conn, error) { return dialer.tcp(ctx, "") },
+		DialTLSContext:         func(ctx context.Context, _, _ string) (net.Conn, error) { return secure(ctx) },
+		Protocols:              &protocols,
 		DisableCompression:     true, // bodies pass as they are
 		MaxConnsPerHost:        up.cfg.Connections,
 		MaxIdleConnsPerHost:    up.cfg.Connections,
@@ -92,52 +92,4 @@ func (s *httpSender) roundTrip(r *http.Request, target string) (*http.Response, 
 	}
 	resp.Request = r
 	return resp, nil
-}
-
-// dial opens a TCP connection that counts.
-func (s *httpSender) dial(ctx context.Context, network, _ string) (net.Conn, error) {
-	dialer := net.Dialer{Timeout: s.up.cfg.DialTimeout}
-	tcp, err := dialer.DialContext(ctx, network, s.address)
-	if err != nil {
-		return nil, err
-	}
-	s.open.Add(1)
-	s.up.stats.ConnectionsDialed.Add(1)
-	s.up.stats.ConnectionsOpen.Add(1)
-	return &conn{Conn: tcp, s: s, stats: s.up.stats}, nil
-}
-
-type conn struct {
-	net.Conn
-	s     *httpSender
-	stats *Stats
-	once  sync.Once
-}
-
-func (c *conn) Read(b []byte) (int, error) {
-	n, err := c.Conn.Read(b)
-	c.stats.BytesReceived.Add(uint64(n))
-	return n, err
-}
-
-func (c *conn) Write(b []byte) (int, error) {
-	n, err := c.Conn.Write(b)
-	c.stats.BytesSent.Add(uint64(n))
-	return n, err
-}
-
-func (c *conn) Close() error {
-	c.once.Do(func() {
-		c.s.open.Add(-1)
-		c.stats.ConnectionsOpen.Add(-1)
-	})
-	return c.Conn.Close()
-}
-
-// CloseWrite ends one direction of an upgraded connection.
-func (c *conn) CloseWrite() error {
-	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
-		return half.CloseWrite()
-	}
-	return errors.ErrUnsupported
 }

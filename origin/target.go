@@ -1,7 +1,7 @@
 package origin
 
-// target.go carries a request's destination and writes its target so that
-// net/http sends the bytes that were given.
+// target.go carries a request's destination and judges its target, and writes it so
+// that net/http sends the bytes that were given.
 
 import (
 	"context"
@@ -20,18 +20,26 @@ func WithTarget(ctx context.Context, origin, target string) context.Context {
 	return context.WithValue(ctx, destinationKey{}, destination{origin, target})
 }
 
-// targetURL returns a URL that net/http writes as base's path followed by target
-// over HTTP/1.1 and HTTP/2. A target that begins with "//" and has bytes in it
-// that url.URL would escape is sent in absolute form over HTTP/1.1, which every
-// server must take (RFC 9112 3.2.2): net/http has no way to write it otherwise.
-func targetURL(base *url.URL, host, target string) (*url.URL, error) {
+// checkTarget wants the origin form, or "*", and nothing that ends a request line.
+func checkTarget(target string) error {
 	if target != "*" && !strings.HasPrefix(target, "/") {
-		return nil, errorf(KindRequest, "target %q does not begin with a slash", target)
+		return errorf(KindRequest, "target %q does not begin with a slash", target)
 	}
 	for i := range len(target) {
 		if target[i] <= ' ' || target[i] == 0x7f {
-			return nil, errorf(KindRequest, "target %q has a space or control character in it", target)
+			return errorf(KindRequest, "target %q has a space or control character in it", target)
 		}
+	}
+	return nil
+}
+
+// targetURL returns a URL that net/http writes as base's path followed by target
+// over HTTP/2. A target that begins with "//" and has bytes in it that url.URL
+// would escape has the origin's host before it: net/http has no way to write it
+// otherwise.
+func targetURL(base *url.URL, host, target string) (*url.URL, error) {
+	if err := checkTarget(target); err != nil {
+		return nil, err
 	}
 	u := &url.URL{Scheme: base.Scheme, Host: base.Host}
 	if target == "*" {

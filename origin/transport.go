@@ -28,7 +28,7 @@ type Transport struct {
 	closed bool
 }
 
-// New returns a Transport for origins by name. It opens CA files but no
+// New returns a Transport for origins by name. It reads files but opens no
 // connection. log may be nil.
 func New(origins map[string]Config, log *slog.Logger) (*Transport, error) {
 	if log == nil {
@@ -42,7 +42,7 @@ func New(origins map[string]Config, log *slog.Logger) (*Transport, error) {
 	return t, nil
 }
 
-// Apply replaces the origins. One whose configuration and CA file are unchanged
+// Apply replaces the origins. One whose configuration and files are unchanged
 // keeps its connections; requests under way on others end as they began, and
 // their connections close after them. Statistics stay with the name. After an
 // error nothing has changed; the error names every origin at fault.
@@ -88,22 +88,41 @@ func renew(old *upstream, cfg Config) (*upstream, error) {
 	if len(problems) > 0 {
 		return nil, errors.Join(problems...)
 	}
-	var authorities []byte
-	if cfg.CA != "" {
-		var err error
-		if authorities, err = os.ReadFile(cfg.CA); err != nil {
-			return nil, fmt.Errorf("ca: %w", err)
-		}
+	pem, err := readPEM(&cfg)
+	if err != nil {
+		return nil, err
 	}
 	cfg = cfg.WithDefaults()
 	stats := &Stats{}
 	if old != nil {
-		if old.cfg == cfg && bytes.Equal(old.authorities, authorities) {
+		if old.cfg == cfg && old.pem.equal(&pem) {
 			return old, nil
 		}
 		stats = old.stats
 	}
-	return newUpstream(cfg, authorities, stats)
+	return newUpstream(cfg, pem, stats)
+}
+
+// pemFiles are the contents of the files that a configuration names.
+type pemFiles struct{ authorities, certificate, key []byte }
+
+func (f *pemFiles) equal(other *pemFiles) bool {
+	return bytes.Equal(f.authorities, other.authorities) && bytes.Equal(f.certificate, other.certificate) && bytes.Equal(f.key, other.key)
+}
+
+func readPEM(cfg *Config) (f pemFiles, err error) {
+	for _, file := range []struct {
+		key, name string
+		content   *[]byte
+	}{{"ca", cfg.CA, &f.authorities}, {"certificate", cfg.Certificate, &f.certificate}, {"key", cfg.Key, &f.key}} {
+		if file.name == "" {
+			continue
+		}
+		if *file.content, err = os.ReadFile(file.name); err != nil {
+			return f, fmt.Errorf("%s: %w", file.key, err)
+		}
+	}
+	return f, nil
 }
 
 // Close takes all origins away and closes idle connections. Requests under way
@@ -140,11 +159,11 @@ func (t *Transport) Stats() iter.Seq2[string, *Stats] {
 // context is called as net/http does, for 1xx responses too, of which there may
 // be 16.
 //
-// net/http may send a request twice, which Stats counts as Repeated: when a
-// connection that had been used before turns out closed, the request has no body,
-// and it is safe, idempotent or has an Idempotency-Key, or not a byte of it was
-// written. HTTP/2 requests that the origin says it did not process are sent again
-// too. A request with a body is sent once.
+// A request may be sent twice, which Stats counts as Repeated: when a connection
+// that had been used before turns out closed before a byte of the answer, the
+// request has no body, and it is idempotent or has an Idempotency-Key. HTTP/2
+// requests that the origin says it did not process are sent again too. A request
+// with a body is sent once.
 func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	to, ok := r.Context().Value(destinationKey{}).(destination)
 	if !ok {

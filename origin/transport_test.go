@@ -243,16 +243,14 @@ func TestUpgradedConnectionHalfCloses(t *testing.T) {
 
 func TestDelimited(t *testing.T) {
 	for text, delimited := range map[string]bool{
-		"HTTP/1.0 200 OK\r\n\r\nx":                                                                      true,
-		"HTTP/1.1 200 OK\r\n\r\nx":                                                                      true,
-		"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nx":                                                 true,
-		"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nx":                                        true,
-		"HTTP/1.0 200 OK\r\nContent-Length: 1\r\n\r\nx":                                                 false,
-		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n":                      false,
-		"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n":                                          false,
-		"HTTP/1.1 304 Not Modified\r\nConnection: close\r\n\r\n":                                        false,
-		"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n":                             false,
-		"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n": false,
+		"HTTP/1.0 200 OK\r\n\r\nx":                                                 true,
+		"HTTP/1.1 200 OK\r\n\r\nx":                                                 true,
+		"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nx":                            true,
+		"HTTP/1.0 200 OK\r\nContent-Length: 1\r\n\r\nx":                            false,
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n": false,
+		"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n":                     false,
+		"HTTP/1.1 304 Not Modified\r\nConnection: close\r\n\r\n":                   false,
+		"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n":        false,
 	} {
 		f := open(t, answers(t, text))
 		resp, _ := f.get("/")

@@ -37,22 +37,22 @@ const (
 )
 
 type upstream struct {
-	cfg         Config // with defaults
-	authorities []byte // content of the CA file
-	base        *url.URL
-	tls         *tls.Config
-	stats       *Stats
+	cfg   Config // with defaults
+	pem   pemFiles
+	base  *url.URL
+	tls   *tls.Config
+	stats *Stats
 
 	mu      sync.Mutex
 	senders map[string]sender // by address; nil once the upstream is retired
 }
 
-func newUpstream(cfg Config, authorities []byte, stats *Stats) (*upstream, error) {
+func newUpstream(cfg Config, pem pemFiles, stats *Stats) (*upstream, error) {
 	base, err := url.Parse(cfg.URL)
 	if err != nil {
 		return nil, fmt.Errorf("url: %w", err)
 	}
-	up := &upstream{cfg: cfg, authorities: authorities, base: base, stats: stats, senders: make(map[string]sender)}
+	up := &upstream{cfg: cfg, pem: pem, base: base, stats: stats, senders: make(map[string]sender)}
 	tlsConfig := &tls.Config{
 		MinVersion:         tls.VersionTLS12,
 		ServerName:         cfg.ServerName,
@@ -61,9 +61,16 @@ func newUpstream(cfg Config, authorities []byte, stats *Stats) (*upstream, error
 	}
 	if cfg.CA != "" {
 		tlsConfig.RootCAs = x509.NewCertPool()
-		if !tlsConfig.RootCAs.AppendCertsFromPEM(authorities) {
+		if !tlsConfig.RootCAs.AppendCertsFromPEM(pem.authorities) {
 			return nil, fmt.Errorf("ca: %s holds no PEM certificate", cfg.CA)
 		}
+	}
+	if cfg.Certificate != "" {
+		pair, err := tls.X509KeyPair(pem.certificate, pem.key)
+		if err != nil {
+			return nil, fmt.Errorf("certificate: %s with %s: %w", cfg.Certificate, cfg.Key, err)
+		}
+		tlsConfig.Certificates = []tls.Certificate{pair}
 	}
 	up.tls = tlsConfig
 	return up, nil
@@ -86,7 +93,7 @@ func (up *upstream) to(address string) sender {
 	defer up.mu.Unlock()
 	s, ok := up.senders[address]
 	if !ok {
-		s = newHTTPSender(up, address)
+		s = newSender(up, address)
 		if up.senders == nil { // a request that was chosen for us before we were retired
 			s.retire()
 		} else {

@@ -3,6 +3,7 @@ package h1
 import (
 	"net/http"
 	"strconv"
+	"unsafe"
 )
 
 // AppendStatus appends a status line.
@@ -47,4 +48,30 @@ func AppendField(b []byte, name, value string) []byte {
 func AppendChunk(b []byte, n int) []byte {
 	b = strconv.AppendUint(b, uint64(n), 16)
 	return append(b, '\r', '\n')
+}
+
+// Sendable reports whether a field can be sent as it is: its name is a token and
+// its value has no controls (RFC 9110 5.1, 5.5). AppendField mends others.
+func Sendable(name, value string) bool {
+	if !isToken(name) {
+		return false
+	}
+	b := unsafe.Slice(unsafe.StringData(value), len(value))
+	return textEnd(b, 0) == len(b)
+}
+
+// IsToken reports whether s is a token (RFC 9110 5.6.2).
+func IsToken(s string) bool { return isToken(s) }
+
+// Canonicalize puts a name that was read, and so points into bytes of the
+// caller's, into the form of net/http's maps, in place.
+func Canonicalize(name string) {
+	b := unsafe.Slice(unsafe.StringData(name), len(name))
+	upper := true
+	for i, c := range b {
+		if upper && 'a' <= c && c <= 'z' {
+			b[i] = c - ('a' - 'A')
+		}
+		upper = c == '-'
+	}
 }

@@ -55,7 +55,6 @@ type response struct {
 func (w *response) serve(ctx context.Context) {
 	x := w.x
 	x.general = true
-	w.header = make(http.Header, 16)
 	defer w.finish()
 	r, ok := w.request(ctx)
 	if !ok {
@@ -71,7 +70,7 @@ func (w *response) serve(ctx context.Context) {
 func (w *response) refuse(status int, reason string) {
 	w.x.Reply.Fields = w.x.Reply.Fields[:0]
 	w.x.Refuse(status, reason)
-	clear(w.header)
+	clear(w.Header())
 	for _, f := range w.x.Reply.Fields {
 		w.header[canonicalName(f.Name)] = []string{f.Value}
 	}
@@ -139,7 +138,12 @@ func (w *response) short() bool {
 }
 
 // Header implements http.ResponseWriter.
-func (w *response) Header() http.Header { return w.header }
+func (w *response) Header() http.Header {
+	if w.header == nil {
+		w.header = make(http.Header, 16)
+	}
+	return w.header
+}
 
 // WriteHeader implements http.ResponseWriter.
 func (w *response) WriteHeader(status int) {
@@ -179,7 +183,7 @@ func (w *response) inform(status int) {
 
 // settle reads the header that the handler has made.
 func (w *response) settle(status int) {
-	x, h := w.x, w.header
+	x, h := w.x, w.Header()
 	w.framing = Framing{Length: -1, Bodyless: x.Request.Method == http.MethodHead || !bodyAllowed(status)}
 	if length := h["Content-Length"]; len(length) == 1 && status != http.StatusNoContent {
 		if n, err := strconv.ParseInt(length[0], 10, 64); err == nil && n >= 0 {
