@@ -17,6 +17,7 @@
 //   - cache/store/storetest: what every store must do, as tests
 //   - purge: what must be forgotten: its log, receipts, what a restart applies again
 //   - cluster: who is alive; one way to tell one node, or all, and to agree on facts
+//   - pool: endpoints of a service: discovery, probes, breakers, choice
 //   - origin: the way back to where content comes from
 //   - dnsgeo: authoritative DNS that answers with the nearest healthy nodes
 //   - admin: the operators' side: health, metrics, profiles, the REST API
@@ -40,9 +41,9 @@
 //	server/h1, h2, h3 -> server/gate, cache, internal/h1, internal/huffman
 //	access -> route
 //	cache  -> route, cache/store
-//	origin -> route
+//	origin -> route, pool, internal/h1
 //	purge  -> cache
-//	route, admin, cluster, cache/store, dnsgeo -> nothing of ours
+//	route, admin, cluster, cache/store, dnsgeo, pool -> nothing of ours
 //	config -> every room's Config
 //	cmd/edge -> all
 //
