@@ -128,7 +128,13 @@ func (s *signer) make(set []dns.RR, id signatureID, now time.Time) (*dns.RRSIG, 
 		return nil, time.Time{}, err
 	}
 	rr.Hdr.Name, rr.Hdr.Ttl = dns.CanonicalName(set[0].Header().Name), set[0].Header().Ttl
-	return rr, now.Add(life / 2), nil
+	return rr, renewal(rr), nil
+}
+
+// renewal is when a signature of ours is made anew: at half of its life.
+func renewal(rr *dns.RRSIG) time.Time {
+	made := int64(rr.Inception) + int64(clockSlack/time.Second)
+	return time.Unix(made+(int64(rr.Expiration)-made)/2, 0)
 }
 
 // identify names a set by its content, validity and key.

@@ -59,8 +59,9 @@ func (r *Responder) respond(out, raw []byte, from netip.AddrPort, via transport)
 }
 
 // respondAt is respond at an instant. Where seen is not nil it is told what the
-// answer came from.
-func (r *Responder) respondAt(out, raw []byte, from netip.AddrPort, via transport, now time.Time, seen func(*snapshot, *query, *dns.Msg, *finding)) []byte {
+// answer, which is at the end of the bytes, came from.
+func (r *Responder) respondAt(out, raw []byte, from netip.AddrPort, via transport, now time.Time,
+	seen func(*snapshot, *query, *dns.Msg, *finding, []byte)) []byte {
 	if len(raw) < headerBytes || raw[2]&0x80 != 0 { // too short to be answered, or an answer itself
 		r.stats.Dropped.Add(1)
 		return out
@@ -73,7 +74,7 @@ func (r *Responder) respondAt(out, raw []byte, from netip.AddrPort, via transpor
 	}
 	switch s.zones.guard.verdict(q, kindOf(m, &f), f.zoneID()) {
 	case limitDrop:
-		r.count(q, m, &f)
+		r.countOne(q, m, &f)
 		return out
 	case limitSlip:
 		m.Truncated = true
@@ -81,9 +82,9 @@ func (r *Responder) respondAt(out, raw []byte, from netip.AddrPort, via transpor
 	}
 	out = s.pack(out, raw, q, m, &f)
 	if seen != nil {
-		seen(s, q, m, &f)
+		seen(s, q, m, &f, out)
 	}
-	r.count(q, m, &f)
+	r.countOne(q, m, &f)
 	return out
 }
 

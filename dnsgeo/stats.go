@@ -15,10 +15,33 @@ type Stats struct {
 	Limits                  LimitStats
 }
 
+// tally is what an answer is counted by.
+type tally struct {
+	zone    *zone
+	qtype   uint16
+	rcode   int
+	country string // of the client, where the answer depended on it
+}
+
+func tallyOf(q *query, m *dns.Msg, f *finding) tally {
+	return tally{zone: f.zone, qtype: q.qtype, rcode: m.Rcode, country: f.place.Country}
+}
+
+// at is the tally of the same answer to a client elsewhere.
+func (t tally) at(p *Place) tally {
+	t.country = p.Country
+	return t
+}
+
 // count notes an answer.
-func (r *Responder) count(_ *query, m *dns.Msg, _ *finding) {
+func (r *Responder) count(_ *tally, truncated bool) {
 	r.stats.Queries.Add(1)
-	if m.Truncated {
+	if truncated {
 		r.stats.Truncated.Add(1)
 	}
+}
+
+func (r *Responder) countOne(q *query, m *dns.Msg, f *finding) {
+	t := tallyOf(q, m, f)
+	r.count(&t, m.Truncated)
 }

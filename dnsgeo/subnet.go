@@ -73,15 +73,21 @@ func (s subnet) prefix() (netip.Prefix, bool) {
 	return netip.PrefixFrom(s.addr, int(s.source)), true
 }
 
+// shown is the scope as the option has it.
+func (s subnet) shown(scope uint8) uint8 {
+	if s.source == 0 { // it asked not to be told apart
+		return 0
+	}
+	if s.addr.Is4In6() && scope > 0 {
+		return scope + 96
+	}
+	return scope
+}
+
 // echo is the option of the answer: family, source and address as they came
 // (RFC 7871 7.2.1), and the scope that the answer holds for.
 func (s subnet) echo(scope uint8) *dns.EDNS0_SUBNET {
-	if s.source == 0 { // it asked not to be told apart
-		scope = 0
-	} else if s.addr.Is4In6() && scope > 0 {
-		scope += 96
-	}
-	e := &dns.EDNS0_SUBNET{Code: dns.EDNS0SUBNET, Family: s.family, SourceNetmask: s.source, SourceScope: scope}
+	e := &dns.EDNS0_SUBNET{Code: dns.EDNS0SUBNET, Family: s.family, SourceNetmask: s.source, SourceScope: s.shown(scope)}
 	if s.addr.IsValid() {
 		e.Address = s.addr.AsSlice()
 	}

@@ -9,6 +9,7 @@ import (
 // answer blocks.
 func (r *Responder) serveUDP(ctx context.Context, d *datagrams) error {
 	defer context.AfterFunc(ctx, func() { d.conn.Close() })()
+	f := newFast(r)
 	for {
 		n, err := d.read()
 		if err != nil {
@@ -20,7 +21,7 @@ func (r *Responder) serveUDP(ctx context.Context, d *datagrams) error {
 		now := time.Now()
 		for i := range n {
 			raw, from := d.query(i)
-			d.answer(i, r.respondAt(d.room(), raw, from, udp, now, nil))
+			d.answer(i, f.respond(d.room(), raw, from, now))
 		}
 		if lost := d.write(); lost > 0 {
 			r.stats.Unsent.Add(uint64(lost))
