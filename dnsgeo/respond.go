@@ -107,15 +107,14 @@ func (s *snapshot) read(raw []byte, from netip.AddrPort, via transport, now time
 	}
 	e, err := readEDNS(raw)
 	q.edns = e
+	q.edns.proof = s.zones.guard.judge(e.cookie, q.from, now)
+	if q.edns.proof == cookieMalformed { // there is nothing to make another of
+		q.edns.cookie, err = nil, errCookie
+	}
 	if binary.BigEndian.Uint16(raw[4:]) == 1 {
 		q.msg.Question = firstQuestion(raw)
 	}
 	if err != nil || len(q.msg.Question) != 1 {
-		return bad(dns.RcodeFormatError)
-	}
-	q.edns.proof = s.zones.guard.judge(e.cookie, q.from, now)
-	if q.edns.proof == cookieMalformed {
-		q.edns.cookie = nil
 		return bad(dns.RcodeFormatError)
 	}
 	if e.version != 0 { // RFC 6891 6.1.3: before anything of the query is looked at
@@ -150,8 +149,9 @@ func firstQuestion(raw []byte) []dns.Question {
 }
 
 var (
-	errShort = errors.New("message breaks off")
-	errTwice = errors.New("two OPT records, or two of an option")
+	errShort  = errors.New("message breaks off")
+	errCookie = errors.New("a cookie of a length that there is not")
+	errTwice  = errors.New("two OPT records, or two of an option")
 )
 
 // readEDNS finds the OPT record and reads what we use of it. It reads no names,
@@ -307,7 +307,7 @@ func (s *snapshot) pack(out, raw []byte, q *query, m *dns.Msg, f *finding) []byt
 			return out
 		}
 	}
-	if end, err := skipName(raw, headerBytes); err == nil && raw[end-1] == 0 && end <= len(packed) {
+	if end, err := skipName(raw, headerBytes); err == nil && end <= min(len(raw), len(packed)) && raw[end-1] == 0 {
 		if name := raw[headerBytes:end]; sameName(packed[headerBytes:end], name) {
 			copy(packed[headerBytes:], name)
 		}

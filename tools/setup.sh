@@ -10,6 +10,8 @@ chromium chromium end-to-end tests in a browser
 h2load nghttp2-client end-to-end tests and load over HTTP/2 with nghttp2
 gtlsclient ngtcp2-client end-to-end tests over HTTP/3 with ngtcp2
 ip iproute2 end-to-end tests between several hosts
+delv bind9-dnsutils validation of signed answers by delv
+unbound unbound validation of signed answers by a resolver
 systemd-analyze systemd tests of the systemd units
 promtool prometheus tests of the alert rules and dashboards'
 full_needs='dockerd docker.io tests of the images
@@ -18,7 +20,9 @@ busybox busybox-static tests of the images
 iptables iptables tests of the images'
 bench_needs='nginx nginx-light the comparison with nginx
 wrk wrk load over HTTP/1.1
-h2load nghttp2-client load over HTTP/2'
+h2load nghttp2-client load over HTTP/2
+dnsperf dnsperf load over DNS
+gdnsd gdnsd the comparison with gdnsd'
 
 case "${1:-}" in
 test) needs=$test_needs ;;
