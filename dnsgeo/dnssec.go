@@ -142,6 +142,7 @@ func (s *signer) identify(set []dns.RR) (signatureID, error) {
 	records := make([][]byte, len(set))
 	for i, rr := range set {
 		buf := make([]byte, dns.Len(rr))
+		rr = dns.Copy(rr) // PackRR writes the length to it, and others read it now
 		n, err := dns.PackRR(rr, buf, 0, nil, false)
 		if err != nil {
 			return signatureID{}, err

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"net/netip"
+	"runtime/debug"
 	"time"
 
 	"github.com/miekg/dns"
@@ -61,7 +62,15 @@ func (r *Responder) respond(out, raw []byte, from netip.AddrPort, via transport)
 // respondAt is respond at an instant. Where seen is not nil it is told what the
 // answer, which is at the end of the bytes, came from.
 func (r *Responder) respondAt(out, raw []byte, from netip.AddrPort, via transport, now time.Time,
-	seen func(*snapshot, *query, *dns.Msg, *finding, []byte)) []byte {
+	seen func(*snapshot, *query, *dns.Msg, *finding, []byte)) (answer []byte) {
+	// A message that meets a bug is not answered, and ends nothing else.
+	defer func() {
+		if bug := recover(); bug != nil {
+			r.stats.Panics.Add(1)
+			r.log.Error("dns: a query met a bug and is not answered", "panic", bug, "query", hex.EncodeToString(raw), "stack", string(debug.Stack()))
+			answer = out
+		}
+	}()
 	if len(raw) < headerBytes || raw[2]&0x80 != 0 { // too short to be answered, or an answer itself
 		r.stats.Dropped.Add(1)
 		return out
