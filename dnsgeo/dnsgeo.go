@@ -32,8 +32,12 @@ type Responder struct {
 	// mu is held while a snapshot is made of the one before.
 	mu  sync.Mutex
 	cfg Config
+	// prober knows how the configured nodes are, shedders what nodes pass on.
+	prober   *prober
+	shedders map[string]*shedder
 
 	sockets    sockets
+	conns      conns
 	signatures *signatures // kept over reloads
 }
 
@@ -53,9 +57,9 @@ func New(cfg Config, log *slog.Logger) (*Responder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("dns: %w", err)
 	}
-	r := &Responder{log: log, cfg: cfg, signatures: newSignatures()}
+	r := &Responder{log: log, cfg: cfg, signatures: newSignatures(), prober: newProber(&cfg)}
 	r.adopt(z, nil, false)
-	r.snap.Store(&snapshot{zones: z, fleet: newFleet(z, r.liveNodes(), nil, time.Now())})
+	r.snap.Store(&snapshot{zones: z, fleet: newFleet(z, r.liveNodes(time.Now()), nil)})
 	return r, nil
 }
 
@@ -71,7 +75,12 @@ func (r *Responder) Apply(cfg Config) error {
 	cfg.Nodes = r.cfg.Nodes
 	r.adopt(z, r.snap.Load().zones, len(cfg.Secrets) == 0 && len(r.cfg.Secrets) == 0)
 	r.cfg = cfg
-	r.snap.Store(&snapshot{zones: z, fleet: newFleet(z, r.liveNodes(), r.snap.Load().fleet, time.Now())})
+	if r.prober.same(&cfg) {
+		r.prober = r.prober.with(&cfg)
+	} else {
+		r.prober = newProber(&cfg)
+	}
+	r.snap.Store(&snapshot{zones: z, fleet: newFleet(z, r.liveNodes(time.Now()), r.snap.Load().fleet)})
 	return nil
 }
 
@@ -80,18 +89,20 @@ func (r *Responder) refresh(now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s := r.snap.Load()
-	nodes := r.liveNodes()
-	if !s.fleet.differs(s.zones, nodes, now) {
+	nodes := r.liveNodes(now)
+	if !s.fleet.differs(s.zones, nodes) {
 		return
 	}
-	r.snap.Store(&snapshot{zones: s.zones, fleet: newFleet(s.zones, nodes, s.fleet, now)})
+	r.snap.Store(&snapshot{zones: s.zones, fleet: newFleet(s.zones, nodes, s.fleet)})
 }
 
-func (r *Responder) liveNodes() []Node {
-	if r.cfg.Nodes == nil {
-		return nil
+// liveNodes are the cluster's and those that are probed, as they are now.
+func (r *Responder) liveNodes(now time.Time) []Node {
+	nodes := r.prober.live()
+	if r.cfg.Nodes != nil {
+		nodes = append(nodes, r.cfg.Nodes()...)
 	}
-	return r.cfg.Nodes()
+	return r.shed(nodes, now)
 }
 
 // Stats returns what the responder counts.

@@ -9,7 +9,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/zeebo/xxh3"
 )
@@ -47,7 +46,7 @@ type site struct {
 }
 
 // newFleet makes a fleet of nodes; before is the one that it follows.
-func newFleet(z *zones, nodes []Node, before *fleet, _ time.Time) *fleet {
+func newFleet(z *zones, nodes []Node, before *fleet) *fleet {
 	f := &fleet{input: sortedNodes(nodes), last: make(map[string][]string)}
 	for i := range f.input {
 		n := &f.input[i]
@@ -143,7 +142,7 @@ func (d *dynamic) has(site string) bool { return d.sites == nil || d.sites[site]
 func samePlace(a, b *Point) bool { return a == b || a != nil && b != nil && *a == *b }
 
 // differs reports whether another fleet has to be made.
-func (f *fleet) differs(z *zones, nodes []Node, _ time.Time) bool {
+func (f *fleet) differs(z *zones, nodes []Node) bool {
 	nodes = sortedNodes(nodes)
 	return !slices.EqualFunc(f.input, nodes, func(a, b Node) bool {
 		// Loads and lags move all the time; what they lead to counts.

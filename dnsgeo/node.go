@@ -31,8 +31,8 @@ type Node struct {
 	Lag time.Duration
 	// Load in percent of what it can bear; over 100 it is over capacity.
 	Load int
-	// Shed is the part of its clients, in percent, that it would have served by
-	// others: the same number at every responder, see Shedder.
+	// Shed is the part of its clients, in percent, that are given to others: the
+	// responder's own, from Load.
 	Shed int
 }
 

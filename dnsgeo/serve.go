@@ -84,7 +84,14 @@ func (r *Responder) Close() {
 // Run serves until ctx ends and everything is gone.
 func (r *Responder) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
+	// The first round of probes comes before the first answer.
+	r.mu.Lock()
+	p := r.prober
+	r.mu.Unlock()
+	p.round(ctx)
+	r.refresh(time.Now())
 	group.Go(func() error { return r.follow(ctx) })
+	group.Go(func() error { return r.followHealth(ctx) })
 	group.Go(func() error { return r.followPlaces(ctx) })
 	for _, u := range r.sockets.udp {
 		group.Go(func() error { return r.serveUDP(ctx, u) })

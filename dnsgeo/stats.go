@@ -14,6 +14,8 @@ type Stats struct {
 	Panics                  atomic.Uint64 // queries that met a bug
 	Unsent                  atomic.Uint64 // answers that the system did not take
 	Limits                  LimitStats
+	// Connections of TCP that were accepted, and refused by a limit.
+	Connections, ConnectionsRefused, AcceptFailures atomic.Uint64
 }
 
 // tally is what an answer is counted by.

@@ -1,5 +1,9 @@
 package dnsgeo
 
+// DNS over TCP (RFC 7766): what was truncated is fetched here. A connection
+// costs a goroutine and a few KiB, so that there are bounds: of all, of one
+// address, of queries on one, and of the time that one takes.
+
 import (
 	"bufio"
 	"context"
@@ -11,7 +15,58 @@ import (
 	"time"
 )
 
-// serveTCP accepts connections (RFC 7766) until ctx ends and all are gone.
+// conns counts the open connections.
+type conns struct {
+	mu   sync.Mutex
+	open int
+	by   map[netip.Addr]int // never more entries than connections
+}
+
+// enter takes a place, if there is one. Of IPv6 a whole network of a customer's
+// counts as one address.
+func (c *conns) enter(from netip.Addr, limits *Limits) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.open >= limits.Connections || c.by[from] >= limits.ConnectionsPerAddress {
+		return false
+	}
+	if c.by == nil {
+		c.by = make(map[netip.Addr]int)
+	}
+	c.open++
+	c.by[from]++
+	return true
+}
+
+func (c *conns) leave(from netip.Addr) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.open--
+	if c.by[from]--; c.by[from] == 0 {
+		delete(c.by, from)
+	}
+}
+
+// Open is how many there are.
+func (c *conns) Open() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.open
+}
+
+func counted(from netip.Addr) netip.Addr {
+	if from.Is6() {
+		if p, err := from.Prefix(64); err == nil {
+			return p.Addr()
+		}
+	}
+	return from
+}
+
+// acceptPause is how long accepting waits when the system has no descriptors left.
+const acceptPause = 50 * time.Millisecond
+
+// serveTCP accepts connections until ctx ends and all are gone.
 func (r *Responder) serveTCP(ctx context.Context, t *net.TCPListener) error {
 	defer context.AfterFunc(ctx, func() { t.Close() })()
 	var all sync.WaitGroup
@@ -22,24 +77,46 @@ func (r *Responder) serveTCP(ctx context.Context, t *net.TCPListener) error {
 			if ctx.Err() != nil || closed(err) {
 				return nil
 			}
+			r.stats.AcceptFailures.Add(1)
+			select {
+			case <-ctx.Done():
+			case <-time.After(acceptPause):
+			}
 			continue
 		}
-		all.Go(func() { r.serveConn(ctx, c) })
+		peer := c.RemoteAddr().(*net.TCPAddr).AddrPort()
+		from := netip.AddrPortFrom(peer.Addr().Unmap().WithZone(""), peer.Port())
+		key := counted(from.Addr())
+		if !r.conns.enter(key, &r.snap.Load().zones.limits) {
+			r.stats.ConnectionsRefused.Add(1)
+			c.Close()
+			continue
+		}
+		r.stats.Connections.Add(1)
+		all.Go(func() {
+			defer r.conns.leave(key)
+			r.serveConn(ctx, c, from)
+		})
 	}
 }
 
-// serveConn answers the queries of one connection in their order.
-func (r *Responder) serveConn(ctx context.Context, c *net.TCPConn) {
+// serveConn answers the queries of one connection in their order. Answers to
+// queries that came together leave together.
+func (r *Responder) serveConn(ctx context.Context, c net.Conn, from netip.AddrPort) {
 	defer c.Close()
 	defer context.AfterFunc(ctx, func() { c.Close() })()
-	from, err := netip.ParseAddrPort(c.RemoteAddr().String())
-	if err != nil {
-		return
-	}
 	limits := r.snap.Load().zones.limits
-	in := bufio.NewReaderSize(c, 2048)
-	var raw, out []byte
+	in, out := bufio.NewReaderSize(c, 2048), bufio.NewWriterSize(c, 4096)
+	defer out.Flush()
+	var raw, answer []byte
 	for range limits.Queries {
+		if in.Buffered() < 2 {
+			if out.Flush() != nil {
+				return
+			}
+		}
+		// One deadline for a whole query and its answer: bytes that trickle in or
+		// are not taken win nothing.
 		if c.SetDeadline(time.Now().Add(limits.IdleTimeout)) != nil {
 			return
 		}
@@ -48,6 +125,12 @@ func (r *Responder) serveConn(ctx context.Context, c *net.TCPConn) {
 			return
 		}
 		n := int(binary.BigEndian.Uint16(length[:]))
+		if n < headerBytes {
+			return
+		}
+		if in.Buffered() < n && out.Flush() != nil {
+			return
+		}
 		if cap(raw) < n {
 			raw = make([]byte, n)
 		}
@@ -55,12 +138,12 @@ func (r *Responder) serveConn(ctx context.Context, c *net.TCPConn) {
 		if _, err := io.ReadFull(in, raw); err != nil {
 			return
 		}
-		out = r.respond(append(out[:0], 0, 0), raw, from, tcp)
-		if len(out) == 2 {
+		answer = r.respond(append(answer[:0], 0, 0), raw, from, tcp)
+		if len(answer) == 2 { // nothing to say to that: it is no query
 			return
 		}
-		binary.BigEndian.PutUint16(out, uint16(len(out)-2))
-		if _, err := c.Write(out); err != nil {
+		binary.BigEndian.PutUint16(answer, uint16(len(answer)-2))
+		if _, err := out.Write(answer); err != nil {
 			return
 		}
 	}
