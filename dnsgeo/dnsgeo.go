@@ -38,6 +38,8 @@ type Responder struct {
 
 	sockets    sockets
 	conns      conns
+	logTurn    atomic.Uint64
+	logLines   chan logged
 	signatures *signatures // kept over reloads
 }
 
@@ -57,9 +59,9 @@ func New(cfg Config, log *slog.Logger) (*Responder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("dns: %w", err)
 	}
-	r := &Responder{log: log, cfg: cfg, signatures: newSignatures(), prober: newProber(&cfg)}
+	r := &Responder{log: log, cfg: cfg, signatures: newSignatures(), prober: newProber(&cfg), logLines: make(chan logged, logRoom)}
 	r.adopt(z, nil, false)
-	r.snap.Store(&snapshot{zones: z, fleet: newFleet(z, r.liveNodes(time.Now()), nil)})
+	r.snap.Store(&snapshot{zones: z, fleet: r.fleet(z, r.liveNodes(time.Now()), nil)})
 	return r, nil
 }
 
@@ -80,7 +82,7 @@ func (r *Responder) Apply(cfg Config) error {
 	} else {
 		r.prober = newProber(&cfg)
 	}
-	r.snap.Store(&snapshot{zones: z, fleet: newFleet(z, r.liveNodes(time.Now()), r.snap.Load().fleet)})
+	r.snap.Store(&snapshot{zones: z, fleet: r.fleet(z, r.liveNodes(time.Now()), r.snap.Load().fleet)})
 	return nil
 }
 
@@ -93,7 +95,16 @@ func (r *Responder) refresh(now time.Time) {
 	if !s.fleet.differs(s.zones, nodes) {
 		return
 	}
-	r.snap.Store(&snapshot{zones: s.zones, fleet: newFleet(s.zones, nodes, s.fleet)})
+	r.snap.Store(&snapshot{zones: s.zones, fleet: r.fleet(s.zones, nodes, s.fleet)})
+}
+
+// fleet makes one, and gives its sites what counts them.
+func (r *Responder) fleet(z *zones, nodes []Node, before *fleet) *fleet {
+	f := newFleet(z, nodes, before)
+	for i := range f.sites {
+		f.sites[i].stats = r.stats.site(f.sites[i].name)
+	}
+	return f
 }
 
 // liveNodes are the cluster's and those that are probed, as they are now.

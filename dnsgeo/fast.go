@@ -312,7 +312,7 @@ func wide(asked netip.Prefix, bits uint8) bool {
 func (f *fast) answer(out []byte, slot *fastSlot, from netip.Addr, now time.Time) ([]byte, bool) {
 	p, t, g := &f.plain, slot.template, f.snap.zones.guard
 	proof := g.judge(p.cookie, from, now)
-	if proof == cookieMalformed {
+	if proof == cookieMalformed || f.r.due(f.snap) {
 		return out, false
 	}
 	base, options := len(out), 0
@@ -331,14 +331,14 @@ func (f *fast) answer(out []byte, slot *fastSlot, from netip.Addr, now time.Time
 	}
 	switch verdict {
 	case limitDrop:
-		f.r.count(slot.tally, false)
+		f.r.count(slot.tally, false, p.option != nil)
 		return out, true
 	case limitSlip:
 		out = t.slip(out, p.nameEnd+4)
 	default:
 		out = append(out, t.bytes...)
 	}
-	f.r.count(slot.tally, verdict == limitSlip)
+	f.r.count(slot.tally, verdict == limitSlip, p.option != nil)
 	m := out[base:]
 	m[0], m[1] = p.raw[0], p.raw[1]
 	m[2] |= p.raw[2] & 1    // RD

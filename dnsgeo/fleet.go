@@ -43,6 +43,7 @@ type site struct {
 	hash   uint64
 	shed   int // percent of its clients that go on to the next site
 	usable bool
+	stats  *SiteStats
 }
 
 // newFleet makes a fleet of nodes; before is the one that it follows.

@@ -102,6 +102,7 @@ func (f *finding) zoneID() uint32 {
 // that both made their cookies from a secret that was drawn.
 func (r *Responder) adopt(z, before *zones, drawn bool) {
 	for _, one := range z.byApex {
+		one.stats = r.stats.zone(one.apex)
 		if one.signer != nil {
 			one.signer.kept = r.signatures
 		}

@@ -35,6 +35,7 @@ type choice struct {
 	// spread is how many bits of the client's network the choice depends on,
 	// beyond its place.
 	spread uint8
+	site   *SiteStats // of the first node
 }
 
 // Reason is a step of a choice, for people.
@@ -122,6 +123,9 @@ func pick(place *Place, client netip.Prefix, f *fleet, d *dynamic, why *reasons)
 	}
 	if len(c.nodes) == 0 {
 		c.whenDown(f, d, order, why)
+	}
+	if len(c.nodes) > 0 {
+		c.site = f.sites[f.nodes[c.nodes[0]].site].stats
 	}
 	return c
 }

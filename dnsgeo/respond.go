@@ -94,6 +94,7 @@ func (r *Responder) respondAt(out, raw []byte, from netip.AddrPort, via transpor
 		seen(s, q, m, &f, out)
 	}
 	r.countOne(q, m, &f)
+	r.note(s, q, m, &f)
 	return out
 }
 

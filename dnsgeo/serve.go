@@ -92,6 +92,7 @@ func (r *Responder) Run(ctx context.Context) error {
 	r.refresh(time.Now())
 	group.Go(func() error { return r.follow(ctx) })
 	group.Go(func() error { return r.followHealth(ctx) })
+	group.Go(func() error { return r.writeLog(ctx) })
 	group.Go(func() error { return r.followPlaces(ctx) })
 	for _, u := range r.sockets.udp {
 		group.Go(func() error { return r.serveUDP(ctx, u) })

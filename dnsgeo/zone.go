@@ -22,7 +22,9 @@ type zones struct {
 	places *places
 	leave  Leave
 	limits Limits
-	guard  *guard
+	// logEvery so many a query is logged; 0 is none.
+	logEvery uint64
+	guard    *guard
 }
 
 // zone is one of them. What is not in owners does not exist: empty non-terminals
@@ -33,6 +35,7 @@ type zone struct {
 	denial *dns.SOA // as it is with what does not exist: its TTL is the shorter (RFC 2308 3)
 	subnet bool     // answers are by the client's network where the resolver tells it
 	owners map[string]*owner
+	stats  *ZoneStats
 	signer *signer // nil where it is not signed
 	number uint32  // tells zones apart where answers are counted
 }
@@ -90,7 +93,7 @@ func (d *dynamic) gives(qtype uint16) bool {
 
 // compile makes zones of a configuration with its defaults.
 func compile(cfg *Config) (*zones, error) {
-	z := &zones{byApex: make(map[string]*zone), leave: cfg.Leave, limits: cfg.Limits}
+	z := &zones{byApex: make(map[string]*zone), leave: cfg.Leave, limits: cfg.Limits, logEvery: uint64(cfg.QueryLog.Every)}
 	for i := range cfg.Zones {
 		one, err := compileZone(&cfg.Zones[i])
 		if err != nil {
