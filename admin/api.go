@@ -125,6 +125,17 @@ func (s *Server) config(w http.ResponseWriter, _ *http.Request) {
 	writeJSON(w, http.StatusOK, effective)
 }
 
+// locate tells where DNS sends a client.
+func (s *Server) locate(w http.ResponseWriter, r *http.Request) {
+	query := r.URL.Query()
+	found, err := s.src.Locate(query.Get("address"), query.Get("name"))
+	if err != nil {
+		writeProblem(w, http.StatusUnprocessableEntity, err.Error())
+		return
+	}
+	writeJSON(w, http.StatusOK, found)
+}
+
 // reload answers when the new configuration is in force, or 422 with every
 // problem in it while the old one stays.
 func (s *Server) reload(w http.ResponseWriter, r *http.Request) {

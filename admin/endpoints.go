@@ -45,6 +45,7 @@ func (s *Server) endpoints() []endpoint {
 		{method: "GET", path: "/metrics", scopes: read, handle: metrics},
 		{method: "GET", path: "/v1/openapi.json", scopes: read, handle: s.openapi},
 		{method: "GET", path: "/v1/status", scopes: read, handle: s.status},
+		{method: "GET", path: "/v1/locate", scopes: read, handle: s.locate},
 		{method: "GET", path: "/v1/config", scopes: read, handle: s.config},
 		{method: "POST", path: "/v1/reload", scopes: config, handle: s.reload},
 		{method: "POST", path: "/v1/drain", scopes: drain, handle: s.drain(true)},

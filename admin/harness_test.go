@@ -36,6 +36,16 @@ func (n *node) sources(data string) Sources {
 		},
 		Config: func() (any, error) { return map[string]any{"origins": map[string]any{}}, n.configErr },
 		Reload: func(context.Context) error { n.reloads++; return n.reloadErr },
+		Locate: func(client, _ string) (any, error) {
+			if client == "" {
+				return nil, errors.New("no address")
+			}
+			return map[string]any{
+				"address": client, "place": map[string]any{"point": map[string]any{"Latitude": 0, "Longitude": 0}, "has_point": false},
+				"network": "192.0.2.0/24", "name": "www.example.", "scope": 24, "ttl": 20, "addresses": []string{}, "records": []string{},
+				"down": false, "reasons": []any{map[string]any{"subject": "policy", "text": "none"}},
+			}, nil
+		},
 		Drain: func(drain bool) error {
 			if n.drainErr != nil {
 				return n.drainErr

@@ -49,6 +49,9 @@ type Sources struct {
 	Drain func(drain bool) error
 	// Samples gives every metric of the node.
 	Samples func(emit func(Sample))
+	// Locate tells which nodes DNS gives to a client at an address or network for a
+	// name, "" for any, and why. An error says what is wrong with the question.
+	Locate func(client, name string) (any, error)
 	// Purges forgets what operators name; nil while the node starts.
 	Purges func() Purges
 }

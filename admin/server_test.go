@@ -465,3 +465,19 @@ func TestValidate(t *testing.T) {
 		t.Errorf("refusal must say both ways out: %v", err)
 	}
 }
+
+func TestLocate(t *testing.T) {
+	s, token, _ := newTestServer(t, &node{})
+	auth := "Bearer " + token
+	if w := s.answer(ask{path: "/v1/locate?address=192.0.2.1", authorization: auth}); w.Code != 200 || !strings.Contains(w.Body.String(), `"192.0.2.1"`) {
+		t.Errorf("locate: %d %s", w.Code, w.Body)
+	}
+	if w := s.answer(ask{path: "/v1/locate", authorization: auth}); w.Code != 422 || !strings.Contains(w.Body.String(), "no address") {
+		t.Errorf("locate nobody: %d %s", w.Code, w.Body)
+	}
+	for _, method := range []string{"", "PUT"} {
+		if w := s.answer(ask{method: method, path: "/v1/locate"}); w.Code == 200 {
+			t.Errorf("%s without a token: %d", method, w.Code)
+		}
+	}
+}

@@ -53,6 +53,8 @@ type Config struct {
 	// DNS answers for zones with the nodes nearest to each client. Left out: no DNS.
 	DNS *dnsgeo.Config `yaml:"dns"`
 
+	dnsAlone bool // see LoadDNS
+
 	name    string          // of the file, in errors
 	hash    string          // of its content
 	lines   map[string]int  // of its keys
@@ -92,6 +94,16 @@ func Load(path string) (*Config, error) {
 	return Parse(path, data, os.LookupEnv)
 }
 
+// LoadDNS reads the file at path for a node that answers DNS and nothing else:
+// sections of other rooms are decoded, but need not be there nor make sense.
+func LoadDNS(path string) (*Config, error) {
+	data, err := read(path)
+	if err != nil {
+		return nil, err
+	}
+	return parse(path, data, os.LookupEnv, true)
+}
+
 // read returns the file's content, bounded.
 func read(path string) ([]byte, error) {
 	f, err := os.Open(path)
@@ -109,8 +121,12 @@ func read(path string) ([]byte, error) {
 // Parse reads the configuration in data; name stands for it in errors, which are
 // of type *Error. env looks variables up, as os.LookupEnv does.
 func Parse(name string, data []byte, env func(name string) (string, bool)) (*Config, error) {
+	return parse(name, data, env, false)
+}
+
+func parse(name string, data []byte, env func(name string) (string, bool), dnsAlone bool) (*Config, error) {
 	d := newDecoder(name, env)
-	c := &Config{name: name, lines: d.lines, secrets: d.secrets}
+	c := &Config{name: name, lines: d.lines, secrets: d.secrets, dnsAlone: dnsAlone}
 	d.document(data, c)
 	if d.fatal {
 		return nil, d.err()
@@ -192,6 +208,17 @@ func (c *Config) validate(report func(path, problem string)) {
 	under := func(section string) func(path, problem string) {
 		return func(path, problem string) { report(join(section, path), problem) }
 	}
+	c.validateNames(report)
+	if c.dnsAlone {
+		if c.DNS == nil || len(c.DNS.Listen) == 0 {
+			report("dns.listen", `is missing: give addresses for DNS, such as [":53"]`)
+		}
+		if c.DNS != nil {
+			c.DNS.Validate(under("dns"))
+		}
+		c.Admin.Validate(under("admin"))
+		return
+	}
 	c.validateOwn(report)
 	c.Server.Validate(under("server"))
 	c.Admin.Validate(under("admin"))
@@ -215,7 +242,7 @@ func (c *Config) originProblem(name string) string {
 	return fmt.Sprintf("there is no origin %q: add it under origins", name)
 }
 
-func (c *Config) validateOwn(report func(path, problem string)) {
+func (c *Config) validateNames(report func(path, problem string)) {
 	if !isName(c.Node) {
 		report("node", fmt.Sprintf(`%q cannot be written in Via and Cache-Status: use up to %d letters, digits, ".", "-" and "_", a letter first`, c.Node, nameBytesMax))
 	}
@@ -225,6 +252,9 @@ func (c *Config) validateOwn(report func(path, problem string)) {
 	if !slices.Contains([]string{"", "text", "json"}, c.Log.Format) {
 		report("log.format", fmt.Sprintf("%q is no format: write text or json", c.Log.Format))
 	}
+}
+
+func (c *Config) validateOwn(report func(path, problem string)) {
 	if len(c.Server.HTTP)+len(c.Server.HTTPS) == 0 {
 		report("server", `listens nowhere: give addresses under http or https, such as http: [":80"]`)
 	}

@@ -89,11 +89,15 @@ func (r *Reloader) take() (*Config, error) {
 	if r.path == "" {
 		return nil, errors.New("config: the node runs on flags alone: there is no file to read again; start it with --config")
 	}
-	next, err := Load(r.path)
+	current := r.Current()
+	load := Load
+	if current.dnsAlone {
+		load = LoadDNS
+	}
+	next, err := load(r.path)
 	if err != nil {
 		return nil, err
 	}
-	current := r.Current()
 	if err := current.unchangeable(next); err != nil {
 		return nil, err
 	}

@@ -47,11 +47,11 @@ func (c *conns) leave(from netip.Addr) {
 	}
 }
 
-// Open is how many there are.
-func (c *conns) Open() int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.open
+// Connections is how many of TCP are open.
+func (r *Responder) Connections() int {
+	r.conns.mu.Lock()
+	defer r.conns.mu.Unlock()
+	return r.conns.open
 }
 
 func counted(from netip.Addr) netip.Addr {

@@ -16,6 +16,9 @@ func (n *node) check(next *config.Config) error {
 	if n.state.now() == starting {
 		return errors.New("the node is still starting: try again when it serves")
 	}
+	if n.server == nil { // DNS alone
+		return n.admin.Check(next.Admin)
+	}
 	_, err := route.NewTable(next.Hosts)
 	return errors.Join(err, n.store.Check(next.Store), n.server.Check(next.Server), n.admin.Check(next.Admin))
 }
@@ -25,6 +28,12 @@ func (n *node) check(next *config.Config) error {
 // first, because only they can still refuse (a CA file that went away), and before
 // them what purges must know of the new rules, whether they come into force or not.
 func (n *node) apply(next *config.Config) error {
+	if err := n.applyDNS(next); err != nil {
+		return err
+	}
+	if n.server == nil { // DNS alone
+		return errors.Join(n.admin.Apply(next.Admin), setLevel(n.level, next.Log.Level))
+	}
 	table, err := route.NewTable(next.Hosts)
 	if err != nil {
 		return err

@@ -17,6 +17,7 @@ import (
 	"edgecdn/cache"
 	"edgecdn/cache/store"
 	"edgecdn/config"
+	"edgecdn/dnsgeo"
 	"edgecdn/origin"
 	"edgecdn/purge"
 	"edgecdn/route"
@@ -55,6 +56,7 @@ type node struct {
 	cache    *cache.Cache
 	access   *access.Access
 	server   *server.Server
+	dns      *dnsgeo.Responder // nil without
 }
 
 // openAdmin makes the operators' side, which answers before all else.
@@ -68,6 +70,7 @@ func (n *node) openAdmin(cfg *config.Config) (err error) {
 		Drain:    n.drain,
 		Samples:  n.samples,
 		Purges:   n.operatorPurges,
+		Locate:   n.locate,
 	}, n.log)
 	if err != nil {
 		return err
@@ -115,6 +118,9 @@ func (n *node) open(cfg *config.Config) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := n.openDNS(cfg); err != nil {
+		return err
+	}
 	return n.server.Listen()
 }
 
@@ -125,6 +131,9 @@ func (n *node) match(host, target string) (*route.Route, error) {
 
 // close gives back what open took, all of it or, where it failed, what it got.
 func (n *node) close() error {
+	if n.dns != nil {
+		n.dns.Close()
+	}
 	if n.origin != nil {
 		n.origin.Close()
 	}

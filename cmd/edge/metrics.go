@@ -33,6 +33,12 @@ func (n *node) samples(to func(admin.Sample)) {
 	if n.state.now() == starting {
 		return // the rooms are being made
 	}
+	if n.dns != nil {
+		emit.dns(n.dns.Stats(), n.dns.Connections())
+	}
+	if n.server == nil {
+		return // DNS alone
+	}
 	front := n.server.Stats()
 	emit.server(front.Gate)
 	emit.access(n.access.Stats())

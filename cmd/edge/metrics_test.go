@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/miekg/dns"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 
 	"edgecdn/access"
@@ -27,6 +28,7 @@ import (
 	"edgecdn/cache"
 	"edgecdn/cache/store"
 	"edgecdn/config"
+	"edgecdn/dnsgeo"
 	"edgecdn/origin"
 	"edgecdn/purge"
 	"edgecdn/server"
@@ -47,6 +49,15 @@ func startNode(t *testing.T, origin http.HandlerFunc) (n *node, data string) {
 		t.Fatal(err)
 	}
 	cfg.Server.AccessLog.Format = "off"
+	dns := dnsgeo.Config{
+		Listen: []string{"127.0.0.1:0"},
+		Zones: []dnsgeo.Zone{{
+			Name: "cdn.example", NameServers: []string{"ns1.example.net"}, Dynamic: []dnsgeo.Dynamic{{Name: "www"}},
+		}},
+		Static: []dnsgeo.StaticNode{{Name: "fra-1", Site: "fra", Place: "50.1,8.7", Addresses: []string{"192.0.2.1"}}},
+		Probe:  dnsgeo.Probe{Kind: "off"},
+	}.WithDefaults()
+	cfg.DNS = &dns
 	return startServing(t, cfg, ""), data
 }
 
@@ -93,6 +104,11 @@ func TestMetricsAreDocumented(t *testing.T) {
 		}
 		resp.Body.Close()
 	}
+	question := new(dns.Msg)
+	question.SetQuestion("www.cdn.example.", dns.TypeA)
+	if m, err := dns.Exchange(question, n.dns.Addresses()[0]); err != nil || len(m.Answer) != 1 {
+		t.Fatal(m, err)
+	}
 	token, err := admin.ReadToken(filepath.Join(data, admin.TokenFile))
 	if err != nil {
 		t.Fatal(err)
@@ -128,6 +144,9 @@ func TestMetricsAreDocumented(t *testing.T) {
 		`edge_origin_requests_total{origin="default"} 2`,
 		`edge_store_disk_state{directory="` + filepath.Join(data, "cache") + `",state="serving"} 1`,
 		"edge_ready 1",
+		`edge_dns_answers_total{rcode="NOERROR",type="A",zone="cdn.example."} 1`,
+		`edge_dns_site_answers_total{site="fra"} 1`,
+		`edge_dns_country_answers_total{country=""} 1`,
 	} {
 		if !bytes.Contains(text, []byte("\n"+want+"\n")) {
 			t.Errorf("not in /metrics: %s", want)
@@ -239,6 +258,7 @@ func TestEveryCountIsExported(t *testing.T) {
 		{new(cache.Stats), func(e emitter, s any) { e.cache(s.(*cache.Stats)) }},
 		{new(origin.Stats), func(e emitter, s any) { e.origin("o", s.(*origin.Stats)) }},
 		{new(purge.Stats), func(e emitter, s any) { e.purges(s.(*purge.Stats)) }},
+		{new(dnsgeo.Stats), func(e emitter, s any) { e.dns(s.(*dnsgeo.Stats), 0) }},
 		{new(admin.Stats), func(e emitter, s any) { e.admin(s.(*admin.Stats)) }},
 		{&store.Stats{Disk: store.DiskStats{Directories: make([]store.DirectoryStats, 1)}}, func(e emitter, s any) {
 			e.store(*s.(*store.Stats))

@@ -3,6 +3,7 @@ package main
 // What a node says of itself to its operators.
 
 import (
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -55,6 +56,9 @@ func (n *node) drain(on bool) error {
 	if p := n.state.now(); p != serving {
 		return fmt.Errorf("the node is %s", p)
 	}
+	if n.server == nil {
+		return errors.New("this node answers DNS alone: it has no clients to send elsewhere")
+	}
 	n.state.drained.Store(on)
 	if on {
 		n.server.Leave()
@@ -72,6 +76,13 @@ func (n *node) status() admin.Status {
 	st := admin.Status{Version: version, Started: n.state.started, Phase: n.state.phaseName(), Config: n.configStatus()}
 	if phase == starting {
 		return st // the rooms are being made
+	}
+	for _, addr := range n.dnsAddresses() {
+		st.Listeners = append(st.Listeners, admin.Listener{Protocol: "dns", Address: addr})
+	}
+	if n.server == nil { // DNS alone
+		st.Listeners = append(st.Listeners, admin.Listener{Protocol: "admin", Address: n.admin.Addr()})
+		return st
 	}
 	http, https := n.server.Addresses()
 	for _, addr := range http {
