@@ -20,7 +20,7 @@ import (
 
 // DNSSEC says how a zone is signed.
 type DNSSEC struct {
-	// Keys is the file with the zone's keys, as made by `edge dns keygen`, the same
+	// Keys is the file with the zone's keys, as made by edge dns key new, the same
 	// at every responder. It is read again when it changes. Default: not signed.
 	Keys string `yaml:"keys"`
 	// Validity of signatures. They are renewed at half of it, so that it should be
@@ -47,7 +47,7 @@ func (d DNSSEC) validate(report func(path, problem string)) {
 		report("validity", fmt.Sprintf("%v is out of bounds: choose from %v to %v", d.Validity, validityMin, validityMax))
 	}
 	if d.Keys == "" && d.Validity != 0 {
-		report("keys", "is missing: make the file with edge dns keygen, or leave validity out")
+		report("keys", "is missing: make the file with edge dns key new, or leave validity out")
 	}
 }
 
@@ -58,6 +58,7 @@ type signer struct {
 	active   *Key
 	validity time.Duration
 	kept     *signatures
+	file     stamp // that the keys are from
 }
 
 func newSigner(zone string, keys []*Key, validity time.Duration, kept *signatures) *signer {

@@ -74,12 +74,16 @@ func keyOf(zone string, private *ecdsa.PrivateKey, created time.Time) (*Key, err
 func (k *Key) Tag() uint16 { return k.tag }
 
 // DS is the record that the parent zone is given, as a line of a zone file.
-func (k *Key) DS() string { return k.public.ToDS(dns.SHA256).String() }
+func (k *Key) DS() string {
+	ds := k.public.ToDS(dns.SHA256)
+	ds.Hdr.Ttl = keyTTL
+	return ds.String()
+}
 
 // DNSKEY is the public key as a line of a zone file, for a trust anchor.
 func (k *Key) DNSKEY() string {
 	public := *k.public
-	public.Hdr.Ttl = 3600
+	public.Hdr.Ttl = keyTTL
 	return public.String()
 }
 

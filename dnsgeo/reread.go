@@ -12,18 +12,20 @@ import (
 // rereadInterval is how often it is looked whether files changed.
 const rereadInterval = 2 * time.Second
 
-// followPlaces reads files of places again. It has a goroutine of its own: a
+// followPlaces reads files of places and keys again. It has a goroutine of its own: a
 // large database takes its time, which health must not wait for.
 func (r *Responder) followPlaces(ctx context.Context) error {
 	tick := time.NewTicker(rereadInterval)
 	defer tick.Stop()
 	var failed []stamp
+	var failedKeys map[string]stamp
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
 			failed = r.reread(failed)
+			failedKeys = r.rekey(failedKeys)
 		}
 	}
 }

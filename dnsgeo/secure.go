@@ -7,6 +7,7 @@ package dnsgeo
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/miekg/dns"
@@ -14,22 +15,90 @@ import (
 
 // addKeys reads the zone's keys, if it is to be signed, and puts them at its apex.
 func (z *zone) addKeys(cfg *DNSSEC) error {
-	apex := z.owners[z.apex]
 	if cfg.Keys == "" {
 		return nil
 	}
+	for _, qtype := range keyTypes {
+		if len(z.owners[z.apex].sets[qtype]) > 0 {
+			return fmt.Errorf("has %s records of its own beside the keys of %s: leave them out", dns.TypeToString[qtype], cfg.Keys)
+		}
+	}
+	file := stampOf(cfg.Keys)
 	keys, err := ReadKeys(cfg.Keys, z.apex)
 	if err != nil {
 		return err
 	}
 	z.signer = newSigner(z.apex, keys, cfg.Validity, nil)
-	for _, qtype := range []uint16{dns.TypeDNSKEY, dns.TypeCDS, dns.TypeCDNSKEY} {
-		if len(apex.sets[qtype]) > 0 {
-			return fmt.Errorf("has %s records of its own beside the keys of %s: leave them out", dns.TypeToString[qtype], cfg.Keys)
-		}
+	z.signer.file = file
+	z.publish(z.owners[z.apex])
+	return nil
+}
+
+// keyTypes are the types at the apex that the keys are.
+var keyTypes = []uint16{dns.TypeDNSKEY, dns.TypeCDS, dns.TypeCDNSKEY}
+
+func (z *zone) publish(apex *owner) {
+	for _, qtype := range keyTypes {
 		apex.sets[qtype] = z.signer.apexSet(qtype)
 	}
-	return nil
+}
+
+// rekey reads the keys of zones again whose files have changed. It returns the
+// stamps of files that cannot be used, which are not tried again as they are.
+func (r *Responder) rekey(failed map[string]stamp) map[string]stamp {
+	old := r.snap.Load().zones
+	changed := map[string]*zone{}
+	still := map[string]stamp{}
+	for apex, z := range old.byApex {
+		if z.signer == nil {
+			continue
+		}
+		now := stampOf(z.signer.file.path)
+		if now == z.signer.file {
+			continue
+		}
+		if now == failed[apex] {
+			still[apex] = now
+			continue
+		}
+		keys, err := ReadKeys(now.path, apex)
+		if err != nil {
+			r.stats.RereadFailures.Add(1)
+			r.log.Error("a zone is signed with the keys that it had: their file changed and cannot be used", "zone", apex, "err", err)
+			still[apex] = now
+			continue
+		}
+		changed[apex] = z.withKeys(keys, now)
+		r.log.Info("a zone's keys were read again", "zone", apex, "keys", len(keys), "signs", changed[apex].signer.active.Tag())
+	}
+	if len(changed) == 0 {
+		return still
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := r.snap.Load()
+	next := *s.zones
+	next.byApex = maps.Clone(next.byApex)
+	for apex, z := range changed {
+		if next.byApex[apex] != old.byApex[apex] { // a reload of the configuration came first
+			continue
+		}
+		next.byApex[apex] = z
+		r.stats.Rereads.Add(1)
+	}
+	r.snap.Store(&snapshot{zones: &next, fleet: s.fleet})
+	return still
+}
+
+// withKeys is the zone with other keys; all else of it is shared.
+func (z *zone) withKeys(keys []*Key, file stamp) *zone {
+	next, apex := *z, *z.owners[z.apex]
+	next.signer = newSigner(z.apex, keys, z.signer.validity, z.signer.kept)
+	next.signer.file = file
+	next.owners, apex.sets = maps.Clone(z.owners), maps.Clone(apex.sets)
+	next.owners[z.apex] = &apex
+	next.publish(&apex)
+	return &next
 }
 
 // secure completes an answer for who wants proofs, and returns its rcode.

@@ -2,6 +2,7 @@ package dnsgeo
 
 import (
 	"net/netip"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -217,4 +218,46 @@ func TestKeysRollOver(t *testing.T) {
 		t.Fatal(err)
 	}
 	step("alone", 1, second)
+}
+
+// A file that changed is read again by itself; one that cannot be used changes
+// nothing.
+func TestKeysReadAgain(t *testing.T) {
+	cfg, first := signedZone(t)
+	path := cfg.Zones[0].DNSSEC.Keys
+	r := responder(t, cfg, twoNodes())
+	published := func(signs *Key) int {
+		t.Helper()
+		out := ask(t, r, secured("example.com.", dns.TypeDNSKEY, false), "192.0.2.1", tcp)
+		verified(t, signs, out.Answer)
+		verified(t, signs, ask(t, r, secured("www.example.com.", dns.TypeA, false), "192.0.2.1", tcp).Answer)
+		return len(out.Answer) - 1
+	}
+	if failed := r.rekey(nil); len(failed) > 0 || published(first) != 1 {
+		t.Errorf("nothing changed: %v", failed)
+	}
+	good, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte("no keys"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	failed := r.rekey(nil)
+	if failed = r.rekey(failed); len(failed) != 1 || r.stats.RereadFailures.Load() != 1 || published(first) != 1 {
+		t.Errorf("a file that cannot be used: %v, counted %d", failed, r.stats.RereadFailures.Load())
+	}
+	if err := os.WriteFile(path, good, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	second, err := AddKey(path, "example.com", signTime)
+	if err == nil {
+		err = SignWith(path, "example.com", second.Tag())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if failed = r.rekey(failed); len(failed) > 0 || published(second) != 2 {
+		t.Errorf("a second key: %v", failed)
+	}
 }

@@ -22,6 +22,7 @@ import (
 // dnsCmd is what has to do with DNS alone.
 type dnsCmd struct {
 	Serve dnsServeCmd `cmd:"" default:"withargs" help:"Answer DNS and nothing else."`
+	Key   dnsKeyCmd   `cmd:"" help:"Make and replace the keys that a zone is signed with."`
 }
 
 // dnsServeCmd runs a responder without a cache.
