@@ -207,12 +207,15 @@ func setRules(h http.Header, rules *route.Fields) {
 	for name, value := range rules.Set {
 		h.Set(name, value)
 	}
+	for name, value := range rules.Add {
+		h.Add(name, value)
+	}
 }
 
 // applyRules applies the operator's rules to a response for the client.
 func applyRules(fields []Field, rt *route.Route) []Field {
 	rules := &rt.Response
-	if len(rules.Remove) == 0 && len(rules.Set) == 0 {
+	if len(rules.Remove) == 0 && len(rules.Set) == 0 && len(rules.Add) == 0 {
 		return fields
 	}
 	fields = slices.DeleteFunc(fields, func(f Field) bool {
@@ -220,6 +223,9 @@ func applyRules(fields []Field, rt *route.Route) []Field {
 		return set || slices.Contains(rules.Remove, f.Name)
 	})
 	for name, value := range rules.Set {
+		fields = append(fields, Field{name, value})
+	}
+	for name, value := range rules.Add {
 		fields = append(fields, Field{name, value})
 	}
 	return fields

@@ -50,7 +50,7 @@ func (h *Hit) AppendFields(fields []Field) []Field {
 // Valid until Release.
 func (h *Hit) Block(p Proto) []byte {
 	rules := &h.request.Route.Response
-	if h.Status != h.resp.status || h.other || h.coding != "" || len(rules.Remove)+len(rules.Set) > 0 {
+	if h.Status != h.resp.status || h.other || h.coding != "" || len(rules.Remove)+len(rules.Set)+len(rules.Add) > 0 {
 		return nil
 	}
 	return h.resp.blocks[p-1]

@@ -167,7 +167,7 @@ func shortDuration(d time.Duration) string {
 // carriesCredentials reports whether path is the value of a header field whose
 // name says that it is a secret.
 func carriesCredentials(path string) bool {
-	i := strings.LastIndex(path, ".set.")
+	i := max(strings.LastIndex(path, ".set."), strings.LastIndex(path, ".add."))
 	if i < 0 {
 		return false
 	}

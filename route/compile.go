@@ -168,18 +168,15 @@ func inherit[T any](own **T, from *T) {
 // mergeFields lets a path's rules win over its host's for the same field.
 func mergeFields(host, path Fields) Fields {
 	host, path = compileFields(host), compileFields(path)
-	out := Fields{Set: path.Set, Remove: path.Remove}
-	for name, value := range host.Set {
-		if _, own := path.Set[name]; own || slices.Contains(path.Remove, name) {
-			continue
-		}
-		if out.Set == nil {
-			out.Set = make(map[string]string)
-		}
-		out.Set[name] = value
+	named := func(name string) bool {
+		_, set := path.Set[name]
+		_, added := path.Add[name]
+		return set || added || slices.Contains(path.Remove, name)
 	}
+	out := path
+	out.Set, out.Add = mergeValues(host.Set, path.Set, named), mergeValues(host.Add, path.Add, named)
 	for _, name := range host.Remove {
-		if _, own := path.Set[name]; !own && !slices.Contains(out.Remove, name) {
+		if !named(name) {
 			out.Remove = append(out.Remove, name)
 		}
 	}
@@ -187,14 +184,32 @@ func mergeFields(host, path Fields) Fields {
 	return out
 }
 
+// mergeValues returns path with those of host that path's rules do not name.
+func mergeValues(host, path map[string]string, named func(string) bool) map[string]string {
+	for name, value := range host {
+		if named(name) {
+			continue
+		}
+		if path == nil {
+			path = make(map[string]string)
+		}
+		path[name] = value
+	}
+	return path
+}
+
 // compileFields returns a copy with names in lower case.
 func compileFields(f Fields) Fields {
-	out := Fields{Remove: lower(f.Remove)}
-	if len(f.Set) > 0 {
-		out.Set = make(map[string]string, len(f.Set))
-		for name, value := range f.Set {
-			out.Set[strings.ToLower(name)] = value
-		}
+	return Fields{Set: lowerKeys(f.Set), Add: lowerKeys(f.Add), Remove: lower(f.Remove)}
+}
+
+func lowerKeys(values map[string]string) map[string]string {
+	if len(values) == 0 {
+		return nil
+	}
+	out := make(map[string]string, len(values))
+	for name, value := range values {
+		out[strings.ToLower(name)] = value
 	}
 	return out
 }

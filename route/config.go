@@ -105,11 +105,14 @@ type Rate struct {
 	Burst int `yaml:"burst"`
 }
 
-// Fields sets and removes header fields. Fields that frame the message or
-// belong to one connection cannot be named.
+// Fields removes, sets and adds header fields, in this order. Fields that frame the
+// message or belong to one connection cannot be named.
 type Fields struct {
 	// Set gives fields one value each, whatever they had before.
 	Set map[string]string `yaml:"set"`
+	// Add gives fields one more value each, on a line of its own, beside what they
+	// have.
+	Add map[string]string `yaml:"add"`
 	// Remove takes fields out, before others are set.
 	Remove []string `yaml:"remove"`
 }

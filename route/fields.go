@@ -53,8 +53,8 @@ var responseFieldsKept = kept{
 }
 
 func validateFields(at string, f Fields, own kept, r reporter) {
-	if len(f.Set)+len(f.Remove) > rulesMax {
-		r.add(at, "%d field rules are too many: at most %d", len(f.Set)+len(f.Remove), rulesMax)
+	if n := len(f.Set) + len(f.Add) + len(f.Remove); n > rulesMax {
+		r.add(at, "%d field rules are too many: at most %d", n, rulesMax)
 		return
 	}
 	check := func(path, name string) {
@@ -69,20 +69,26 @@ func validateFields(at string, f Fields, own kept, r reporter) {
 			r.add(path, "%s cannot be changed: it %s", name, reason)
 		}
 	}
-	seen := make(map[string]bool)
-	for _, name := range slices.Sorted(maps.Keys(f.Set)) {
-		path := at + ".set." + name
-		check(path, name)
-		if seen[strings.ToLower(name)] {
-			r.add(path, "is set twice, in another case: keep one")
-		}
-		seen[strings.ToLower(name)] = true
-		if value := f.Set[name]; !fieldValue(value) {
-			r.add(path, "%q is not a field value: one line of text, without spaces at its ends, of at most %d bytes", value, valueBytesMax)
-		}
-	}
+	validateValues(at+".set.", "set", f.Set, check, r)
+	validateValues(at+".add.", "added", f.Add, check, r)
 	for k, name := range f.Remove {
 		check(fmt.Sprintf("%s.remove[%d]", at, k), name)
+	}
+}
+
+// validateValues judges what fields are set to, or what is added.
+func validateValues(at, done string, values map[string]string, check func(path, name string), r reporter) {
+	seen := make(map[string]bool)
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		path := at + name
+		check(path, name)
+		if seen[strings.ToLower(name)] {
+			r.add(path, "is %s twice, in another case: keep one", done)
+		}
+		seen[strings.ToLower(name)] = true
+		if value := values[name]; !fieldValue(value) {
+			r.add(path, "%q is not a field value: one line of text, without spaces at its ends, of at most %d bytes", value, valueBytesMax)
+		}
 	}
 }
 

@@ -39,8 +39,8 @@ type Route struct {
 	// BodyBytes that a request may have; 0 where the server's limit holds.
 	BodyBytes int64
 	Rewrite   *Rewrite
-	Request   Fields // names in lower case; Remove comes before Set
-	Response  Fields // names in lower case; Remove comes before Set
+	Request   Fields // names in lower case; Remove, then Set, then Add
+	Response  Fields // as Request
 
 	Bypass bool
 	// Key has Headers in lower case, Headers and Cookies sorted and without
