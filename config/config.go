@@ -18,6 +18,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"edgecdn/admin"
 	"edgecdn/cache/store"
@@ -142,7 +143,7 @@ func parse(name string, data []byte, env func(name string) (string, bool), dnsAl
 }
 
 // TryOut returns the configuration behind `edge serve --origin URL`: one host
-// for all names, served from one origin. Addresses that are "" get a default on
+// for all names, served from one origin, which may be a directory, too. Addresses that are "" get a default on
 // loopback; "off" leaves a listener out.
 func TryOut(originURL, http, https, adminListen, data string) (*Config, error) {
 	listen := func(address, otherwise string) []string {
@@ -155,7 +156,7 @@ func TryOut(originURL, http, https, adminListen, data string) (*Config, error) {
 		Data:    data,
 		Server:  server.Config{HTTP: listen(http, httpDefault), HTTPS: listen(https, httpsDefault)},
 		Admin:   admin.Config{Listen: adminListen},
-		Origins: map[string]origin.Config{tryOutOrigin: {URL: originURL}},
+		Origins: map[string]origin.Config{tryOutOrigin: tryOutOriginAt(originURL)},
 		Hosts:   []route.Host{{Names: []string{"*"}, Policy: route.Policy{Origin: tryOutOrigin}}},
 	}
 	d := newDecoder("flags", nil)
@@ -171,6 +172,14 @@ func TryOut(originURL, http, https, adminListen, data string) (*Config, error) {
 	sum := sha256.Sum256(effective)
 	c.hash = hex.EncodeToString(sum[:])
 	return c, nil
+}
+
+// tryOutOriginAt takes what begins like a path for a directory.
+func tryOutOriginAt(where string) origin.Config {
+	if where == "." || where == ".." || strings.HasPrefix(where, "/") || strings.HasPrefix(where, "./") || strings.HasPrefix(where, "../") {
+		return origin.Config{Directory: where}
+	}
+	return origin.Config{URL: where}
 }
 
 // Hash identifies what the configuration was read from: nodes of a cluster with

@@ -18,6 +18,16 @@ type Config struct {
 	// URL of the origin: scheme, host and port, such as http://127.0.0.1:9000.
 	// A path in it is put before every request's path.
 	URL string `yaml:"url"`
+	// Directory on this machine whose files are served, in the place of a URL.
+	Directory string `yaml:"directory"`
+	// Index is the file that stands for a directory in it. Default index.html.
+	Index string `yaml:"index"`
+	// Dotfiles serves files of the directory whose path has a name that begins with
+	// a dot; .well-known is served always. Default false.
+	Dotfiles bool `yaml:"dotfiles"`
+	// CacheControl is the Cache-Control field of the directory's files. Default: none
+	// is sent.
+	CacheControl string `yaml:"cache_control"`
 	// Host sent to the origin instead of the client's; "" keeps the client's.
 	Host string `yaml:"host"`
 	// ServerName is the name in the origin's certificate. Default: the URL's host.
@@ -60,6 +70,7 @@ const connectionsMax = 65536
 
 // WithDefaults returns the configuration with what was left out filled in.
 func (c Config) WithDefaults() Config {
+	c.Index = cmp.Or(c.Index, "index.html")
 	c.Connections = cmp.Or(c.Connections, 256)
 	c.DialTimeout = cmp.Or(c.DialTimeout, 5*time.Second)
 	c.HeaderTimeout = cmp.Or(c.HeaderTimeout, 30*time.Second)
@@ -71,7 +82,10 @@ func (c Config) WithDefaults() Config {
 // Validate reports everything that cannot work, each by its path in this struct.
 // It opens no file.
 func (c Config) Validate(report func(path, problem string)) {
-	if problem := urlProblem(c.URL); problem != "" {
+	c.validateDirectory(report)
+	if c.Directory != "" && c.URL == "" {
+		// No connection is made.
+	} else if problem := urlProblem(c.URL); problem != "" {
 		report("url", problem)
 	} else if strings.HasPrefix(c.URL, "http:") {
 		for _, key := range []struct {
@@ -108,6 +122,39 @@ func (c Config) Validate(report func(path, problem string)) {
 	} {
 		if timeout.value != 0 && (timeout.value < time.Millisecond || timeout.value > 24*time.Hour) {
 			report(timeout.path, fmt.Sprintf("%v is out of bounds: choose from 1ms to 24h", timeout.value))
+		}
+	}
+}
+
+// validateDirectory judges what is said of files.
+func (c *Config) validateDirectory(report func(path, problem string)) {
+	if c.Index != "" && (strings.ContainsAny(c.Index, "/\\\x00") || c.Index == "." || c.Index == "..") {
+		report("index", fmt.Sprintf("%q is not a file's name: write one such as index.html", c.Index))
+	}
+	for i := range len(c.CacheControl) {
+		if b := c.CacheControl[i]; b < ' ' || b == 0x7f {
+			report("cache_control", fmt.Sprintf("%q is not a field value: write one such as public, max-age=60", c.CacheControl))
+			break
+		}
+	}
+	if c.Directory == "" {
+		if c.Dotfiles {
+			report("dotfiles", "is for directories: leave it out, or write directory in the place of url")
+		}
+		if c.CacheControl != "" {
+			report("cache_control", "is for directories: set it under response of the host instead")
+		}
+		return
+	}
+	for _, key := range []struct {
+		path string
+		set  bool
+	}{
+		{"url", c.URL != ""}, {"host", c.Host != ""}, {"server_name", c.ServerName != ""}, {"ca", c.CA != ""}, {"insecure", c.Insecure},
+		{"certificate", c.Certificate != ""}, {"key", c.Key != ""}, {"protocol", c.Protocol != ""}, {"proxy_protocol", c.ProxyProtocol != ""},
+	} {
+		if key.set {
+			report(key.path, "is for origins that are asked over a network, but directory names one on this machine: keep one of them")
 		}
 	}
 }

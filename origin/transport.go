@@ -175,6 +175,9 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		closeBody(r)
 		return nil, errorf(KindNotFound, "no origin is configured under the name %q", to.origin)
 	}
+	if up.files != nil {
+		return up.files.roundTrip(r, to.target)
+	}
 	return up.roundTrip(r, to.target)
 }
 

@@ -42,12 +42,17 @@ type upstream struct {
 	base  *url.URL
 	tls   *tls.Config
 	stats *Stats
+	files *directory // in the place of what follows
 
 	mu      sync.Mutex
 	senders map[string]sender // by address; nil once the upstream is retired
 }
 
 func newUpstream(cfg Config, pem pemFiles, stats *Stats) (*upstream, error) {
+	if cfg.Directory != "" {
+		files, err := newDirectory(cfg, stats)
+		return &upstream{cfg: cfg, stats: stats, files: files}, err
+	}
 	base, err := url.Parse(cfg.URL)
 	if err != nil {
 		return nil, fmt.Errorf("url: %w", err)

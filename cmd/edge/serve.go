@@ -30,7 +30,7 @@ import (
 // serveCmd runs a node.
 type serveCmd struct {
 	Config string `placeholder:"FILE" help:"Serve what this file says (edge.yaml)."`
-	Origin string `placeholder:"URL" help:"Without a file: serve every host from this origin."`
+	Origin string `placeholder:"URL" help:"Without a file: serve every host from this origin, or from a directory such as ./public."`
 	HTTP   string `name:"http" placeholder:"HOST:PORT" help:"With --origin: listen here for HTTP/1.1 in the clear; off for nowhere. Default 127.0.0.1:8080."`
 	HTTPS  string `name:"https" placeholder:"HOST:PORT" help:"With --origin: listen here for HTTP/1.1 and HTTP/2 on TCP and HTTP/3 on UDP; off for nowhere. Default 127.0.0.1:8443."`
 	Admin  string `placeholder:"HOST:PORT" help:"With --origin: listen here for operators; off for nowhere. Default 127.0.0.1:8081."`
@@ -44,6 +44,7 @@ func (c *serveCmd) Help() string {
 Examples:
 
   edge serve --origin http://127.0.0.1:9000
+  edge serve --origin ./public
   edge serve --origin https://www.example.com --http 127.0.0.1:8000 --https off
   edge serve --config edge.yaml`
 }
