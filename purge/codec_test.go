@@ -77,16 +77,27 @@ func TestEntryRoundTrip(t *testing.T) {
 
 // golden is a small log as each format version has it, file by file, in
 // hexadecimal.
-const golden = "testdata/log.v1.txt"
+const (
+	golden   = "testdata/log.v2.txt"
+	goldenV1 = "testdata/log.v1.txt"
+)
 
 func goldenLog() []byte {
 	log := Incarnation{0xfe, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}
-	h := head{writes: 1, incarnation: log, boot: 3, first: 1, last: 1, number: 1}
+	other := Incarnation{0xab, 1}
+	h := head{writes: 1, incarnation: log, boot: 3, first: 1, last: 1, number: 1, contact: 1763800000999,
+		marks: []mark{{other, 17, 19, 29_396_000}, {log, 0, 0, 0}}}
 	frame := func(at int, b []byte) []byte { closeFrame(b, log, int64(at)); return b }
 	text := (&header{log, 1, 1}).encode()
 	b := append(openFrame(nil, frameEntries), 4)
 	for i, e := range samples()[:4] {
 		e.Place.Number = uint64(1 + i)
+		switch i {
+		case 2: // of another node
+			e.Place = Place{other, 18}
+		case 3: // of this node alone
+			e.Place = Place{}
+		}
 		e.Order += uint64(i)
 		e.ID[15] += byte(i)
 		code := appendEntry(nil, &e)
@@ -133,7 +144,19 @@ func readGolden(t *testing.T, text string) *memFS {
 	return fsys
 }
 
-// A log of version 1 is written as it was, and read.
+// A log of version 1, all of whose entries are its own, is read.
+func TestGoldenLogV1(t *testing.T) {
+	text, err := os.ReadFile(goldenV1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := startNode(t, smallTuning(readGolden(t, string(text))), &objects{})
+	if n.Boot() != 5 || n.Stats().Lost.Load() != 0 || n.Stats().Replayed.Load() != 2 || n.own != 4 {
+		t.Errorf("boot %d, %d replayed, %d own\n%s", n.Boot(), n.Stats().Replayed.Load(), n.own, n.said)
+	}
+}
+
+// A log of version 2 is written as it was, and read.
 func TestGoldenLog(t *testing.T) {
 	if *update {
 		if err := os.WriteFile(golden, goldenLog(), 0o644); err != nil {
@@ -169,7 +192,7 @@ func TestNewerVersions(t *testing.T) {
 		copy(b[len(b)-4:], appendSum(b[:len(b)-4]))
 	}
 	for name, change := range map[string]func(fsys *memFS){
-		"head":    func(f *memFS) { b := f.files[testDir+"/"+headName].data[headSlot:]; b[8] = 2; sum(b) },
+		"head":    func(f *memFS) { b := f.files[testDir+"/"+headName].data[headSlot:][:headBytes]; b[8] = 3; sum(b) },
 		"segment": func(f *memFS) { b := f.files[segment].data[:segmentHeader]; b[8] = 2; sum(b) },
 		"entry": func(f *memFS) {
 			b := f.files[segment].data[segmentHeader:]

@@ -109,11 +109,15 @@ type Log struct {
 	frame []byte
 	// failing is whether the last purges could not be written; it has been told.
 	failing bool
-	number  uint64 // of the next entry
+	number  uint64 // of the next entry here, whoever took it first
+	own     uint64 // of the last entry that was taken here first
 	// dropped is the last boot in which a sweep was noted.
 	dropped uint64
 
 	wake chan struct{}
+	jobs chan func() // for Run, which alone writes files
+	// durable is told what has got into the log, or has not; nil: nobody is. By Run.
+	durable func(batch []*pending)
 
 	applying chan struct{} // a lock that one can stop to wait for
 
@@ -123,10 +127,16 @@ type Log struct {
 	queued   int // bytes of what is on its way, in the queue or not yet
 	closed   bool
 	segments []*segment
-	index    []record // by number, and so by order and by ID
-	base     uint64   // the number of index[0]
+	index    []record // by number here, and so by order
+	base     uint64   // the number here of index[0]
+	slots    map[ID]uint64
+	reached  vector                  // how far each log is known, durably
+	series   map[Incarnation]*series // where the entries of each log are
+	moved    map[Incarnation]uint32  // when each was last heard of, in minutes
+	goals    map[Incarnation]uint64
+	contact  int64
 	swept    uint64   // the order that the sweep has passed, as the log has it
-	last     ID
+	last     ID // of those made here
 	keys     keys
 	watchers map[chan Receipt]struct{}
 }
@@ -140,11 +150,13 @@ type segment struct {
 // record says where an entry is, and what became of it.
 type record struct {
 	id      ID
+	place   Place
 	order   uint64
 	time    int64 // milliseconds since 1970
 	segment *segment
 	offset  int64
 	length  int
+	applied int64 // when it was applied here, in milliseconds since 1970; 0: before this start
 	// Once the sweep has passed:
 	swept        int64 // when, in milliseconds since 1970; 0: it has not
 	memory, disk uint64
@@ -155,9 +167,22 @@ type record struct {
 type pending struct {
 	entry Entry
 	code  []byte
+	from  origin
+	slot  uint64        // its number in this log, once it is there
+	// applied is when the cache had applied it, in milliseconds since 1970.
+	applied int64
 	done  chan struct{} // closed when err is known
 	err   error
 }
+
+// origin is where a purge comes from.
+type origin uint8
+
+const (
+	fromHere   origin = iota // an operator of this node
+	fromPeer                 // another node's log
+	fromNobody               // this node itself, for itself alone: see adopt
+)
 
 // Incarnation names the log; the store remembers whose orders it holds, and
 // forgets all where it is another's.
@@ -224,6 +249,8 @@ func (l *Log) run(ctx context.Context, tick <-chan time.Time) error {
 			l.commit()
 		case <-tick:
 			l.followSweep()
+		case job := <-l.jobs:
+			job()
 		case <-ctx.Done():
 			l.mu.Lock()
 			l.closed = true
@@ -277,6 +304,9 @@ func (l *Log) commit() {
 			err = fmt.Errorf("%w (%w)", ErrNotDurable, err)
 		}
 		l.settle(batch, err)
+		if l.durable != nil {
+			l.durable(batch)
+		}
 	}
 }
 
@@ -315,12 +345,11 @@ func (l *Log) settle(batch []*pending, err error) {
 	for _, p := range batch {
 		p.err = err
 		l.queued -= len(p.code)
-		p.code = nil
 		l.stats.Pending.Add(-1)
 		l.keys.settle(p)
 		if err == nil {
 			l.stats.Purges.Add(1)
-			l.publish(l.receipt(&l.index[p.entry.Place.Number-l.base], p.entry))
+			l.publish(l.receipt(&l.index[p.slot-l.base], p.entry))
 		}
 		close(p.done)
 	}
@@ -336,13 +365,21 @@ func (l *Log) write(batch []*pending) error {
 	b := openFrame(l.frame[:0], frameEntries)
 	b = binary.AppendUvarint(b, uint64(len(batch)))
 	records := make([]record, len(batch))
+	own := l.own
 	for i, p := range batch {
-		p.entry.Place = Place{l.Incarnation(), l.number + uint64(i)}
+		switch p.from {
+		case fromHere:
+			own++
+			p.entry.Place = Place{l.Incarnation(), own}
+		case fromNobody:
+			p.entry.Place = Place{}
+		}
+		p.slot = l.number + uint64(i)
 		stamp(p.code, &p.entry)
 		b = binary.AppendUvarint(b, uint64(len(p.code)))
 		records[i] = record{
-			id: p.entry.ID, order: p.entry.Order, time: p.entry.Time.UnixMilli(),
-			segment: at, offset: at.size + int64(len(b)), length: len(p.code),
+			id: p.entry.ID, place: p.entry.Place, order: p.entry.Order, time: p.entry.Time.UnixMilli(),
+			segment: at, offset: at.size + int64(len(b)), length: len(p.code), applied: p.applied,
 		}
 		b = append(b, p.code...)
 	}
@@ -352,11 +389,33 @@ func (l *Log) write(batch []*pending) error {
 	if err := l.append(at, b); err != nil {
 		return err
 	}
-	l.number += uint64(len(batch))
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.index = append(l.index, records...)
+	for _, r := range records {
+		l.enter(r)
+	}
+	l.own = max(l.own, own)
 	return nil
+}
+
+// enter puts an entry that is in the log into the index. Log.mu is held, or it is
+// not needed yet.
+func (l *Log) enter(r record) {
+	l.slots[r.id] = l.number
+	if r.place.Log != (Incarnation{}) {
+		l.reached.of(r.place.Log).add(r.place.Number)
+		s := l.series[r.place.Log]
+		if s == nil {
+			s = &series{}
+			l.series[r.place.Log] = s
+		}
+		s.add(r.place.Number, l.number)
+		if r.place.Log == l.Incarnation() {
+			l.own = max(l.own, r.place.Number)
+		}
+	}
+	l.index = append(l.index, r)
+	l.number++
 }
 
 // append writes a frame behind the others and syncs it. After an error nothing
@@ -399,8 +458,8 @@ func (l *Log) ready() error {
 // rotate begins a new segment. It is durable, name and all, and the head knows
 // it, before it gets a frame.
 func (l *Log) rotate() error {
-	next := l.head.head
-	next.last, next.number, next.dropped = next.last+1, l.number, l.dropped
+	next := l.nextHead()
+	next.last++
 	h := header{l.Incarnation(), next.last, l.number}
 	f, err := l.t.fs.create(segmentPath(l.cfg.Dir, next.last))
 	if err != nil {

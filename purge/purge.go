@@ -134,7 +134,10 @@ func (l *Log) take(ctx context.Context, p *pending) (earlier *use, err error) {
 	order, err := l.apply.Purge(p.entry.Purges)
 	l.mu.Lock()
 	if err == nil && !l.closed {
-		p.entry.Order, p.entry.ID = order, l.identify(p.entry.Time)
+		p.entry.Order, p.applied = order, time.Now().UnixMilli()
+		if p.from != fromPeer {
+			p.entry.ID = l.identify(p.entry.Time)
+		}
 		l.queue = append(l.queue, p)
 	} else if err == nil {
 		err = ErrNotDurable

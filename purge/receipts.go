@@ -3,13 +3,11 @@ package purge
 // receipts.go tells what became of purges.
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"slices"
-	"sort"
 	"time"
 
 	"edgecdn/cache"
@@ -46,6 +44,9 @@ type Node struct {
 // receipt is called with Log.mu held.
 func (l *Log) receipt(r *record, e Entry) Receipt {
 	node := Node{l.cfg.Node, Applied, e.Time}
+	if r.applied != 0 {
+		node.At = time.UnixMilli(r.applied).UTC()
+	}
 	var count cache.PurgeCount
 	if r.swept != 0 {
 		node.State, node.At = Swept, time.UnixMilli(r.swept).UTC()
@@ -56,9 +57,10 @@ func (l *Log) receipt(r *record, e Entry) Receipt {
 	return Receipt{Entry: e, State: node.State, Count: count, Nodes: []Node{node}}
 }
 
-// find returns where in the index the purge is, or would be. Log.mu is held.
+// find returns where in the index the purge is. Log.mu is held.
 func (l *Log) find(id ID) (int, bool) {
-	return sort.Find(len(l.index), func(i int) int { return bytes.Compare(id[:], l.index[i].id[:]) })
+	slot, ok := l.slots[id]
+	return int(slot - l.base), ok && slot >= l.base
 }
 
 // Receipt returns that of a purge that is in the log.
@@ -77,13 +79,16 @@ func (l *Log) Receipt(id ID) (Receipt, bool) {
 	return slices.Grow(all, 1)[:1][0], len(all) == 1
 }
 
-// List returns up to limit receipts, the newest first, of purges made before the
-// one named; the zero ID is after all.
+// List returns up to limit receipts, the newest first, of purges that this node
+// knew before the one named; the zero ID is after all, one that has left before all.
 func (l *Log) List(before ID, limit int) []Receipt {
 	l.mu.Lock()
 	end := len(l.index)
 	if before != (ID{}) {
-		end, _ = l.find(before)
+		var ok bool
+		if end, ok = l.find(before); !ok {
+			end = 0
+		}
 	}
 	wanted := slices.Clone(l.index[max(0, end-limit):end])
 	l.mu.Unlock()

@@ -37,7 +37,8 @@ func open(cfg Config, log *slog.Logger, t tuning) (*Log, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	l := &Log{cfg: cfg, t: t, log: log, wake: make(chan struct{}, 1), applying: make(chan struct{}, 1)}
+	l := &Log{cfg: cfg, t: t, log: log, wake: make(chan struct{}, 1), applying: make(chan struct{}, 1), jobs: make(chan func())}
+	l.forget()
 	if err := t.fs.mkdir(cfg.Dir); err != nil {
 		return nil, fmt.Errorf("purge: make directory: %w", err)
 	}
@@ -64,6 +65,7 @@ func (l *Log) recover(found bool) error {
 	}
 	next := l.head.head
 	l.number, l.dropped = 1, next.dropped
+	l.recall(&next)
 	var why *lostError
 	switch {
 	case found:
@@ -78,6 +80,7 @@ func (l *Log) recover(found bool) error {
 	}
 	if why != nil {
 		l.segments, l.index, l.swept, l.last, l.keys = nil, nil, 0, ID{}, keys{}
+		l.forget()
 		l.number = 1
 		l.stats.Bytes.Store(0)
 		_, _ = rand.Read(next.incarnation[:]) // never fails
@@ -91,7 +94,9 @@ func (l *Log) recover(found bool) error {
 			l.log.Error("the log of purges is lost: everything that is stored is purged", "why", why.why, "new_log", next.incarnation)
 		}
 	}
-	next.boot, next.number, next.dropped = next.boot+1, l.number, l.dropped
+	l.head.head = next
+	next = l.nextHead()
+	next.boot++
 	if err := l.head.write(next); err != nil {
 		return err
 	}
@@ -243,7 +248,7 @@ func (l *Log) loadFrame(s *segment, payload []byte, at int64) error {
 		if errors.Is(err, errNewer) {
 			return err
 		}
-		if err != nil || e.Place != (Place{s.incarnation, l.number}) {
+		if err != nil {
 			return lost("purge: %s: entry %d %w", segmentName(s.sequence), l.number, errDamaged)
 		}
 		l.loadEntry(s, &e, at+int64(len(payload)-len(d.rest)-len(code)), len(code))
@@ -252,11 +257,12 @@ func (l *Log) loadFrame(s *segment, payload []byte, at int64) error {
 }
 
 func (l *Log) loadEntry(s *segment, e *Entry, offset int64, length int) {
-	l.index = append(l.index, record{
-		id: e.ID, order: e.Order, time: e.Time.UnixMilli(), segment: s, offset: offset, length: length,
+	l.enter(record{
+		id: e.ID, place: e.Place, order: e.Order, time: e.Time.UnixMilli(), segment: s, offset: offset, length: length,
 	})
-	l.number++
-	l.last = e.ID
+	if e.Place.Log == s.incarnation || e.Place.Log == (Incarnation{}) {
+		l.last = e.ID
+	}
 	if e.Key != [16]byte{} && time.Since(e.Time) < l.t.keyAge {
 		l.keys.add(e.Key, &use{print: e.Print, id: e.ID}, e.Time, &l.t, &l.stats)
 	}

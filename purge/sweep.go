@@ -111,8 +111,8 @@ func (l *Log) shorten() error {
 		if s == nil {
 			return nil
 		}
-		next := l.head.head
-		next.first, next.number, next.dropped = s.sequence+1, l.number, l.dropped
+		next := l.nextHead() // it knows of all that leaves
+		next.first = s.sequence + 1
 		if err := l.head.write(next); err != nil {
 			return err
 		}
@@ -121,11 +121,26 @@ func (l *Log) shorten() error {
 		}
 		l.mu.Lock()
 		l.segments = l.segments[1:]
+		for i, r := range l.index[:entries] {
+			l.leave(&r, l.base+uint64(i))
+		}
 		l.index = l.index[entries:] // append leaves behind what is before it
 		l.base += uint64(entries)
 		l.stats.Bytes.Add(-s.size)
 		l.gauge()
 		l.mu.Unlock()
+	}
+}
+
+// leave takes an entry that leaves the log out of what finds it. Log.mu is held.
+func (l *Log) leave(r *record, slot uint64) {
+	if l.slots[r.id] == slot {
+		delete(l.slots, r.id)
+	}
+	if s := l.series[r.place.Log]; s != nil {
+		if s.drop(r.place.Number, slot); len(s.all) == 0 {
+			delete(l.series, r.place.Log)
+		}
 	}
 }
 
