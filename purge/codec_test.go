@@ -231,7 +231,7 @@ func appendSum(b []byte) []byte {
 }
 
 func TestID(t *testing.T) {
-	l := &Log{}
+	l := &Log{t: defaultTuning}
 	now := time.UnixMilli(1763800000123)
 	var before ID
 	for i := range 20_000 {

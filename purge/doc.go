@@ -32,6 +32,20 @@
 // first, and its number there. One node only needs the local order; nodes that
 // compare what they know need places.
 //
+// How purges spread (spread.go). A node's own entries have numbers from 1 without gaps
+// below its log's incarnation. Every node takes the entries of all others into its own
+// log too, with the local order at which it applied them and the place where they were
+// made, and keeps how far it has each log (vector.go): that is its position. What is
+// applied and durable here counts as known; what is known is dropped when it comes
+// again. A purge is sent to all on the streams, many in one message under load, and by
+// gossip where it is small. Positions go to all peers every second and soon after they
+// moved; who sees that it misses something asks whoever has it (machine.go). Who is
+// behind for long, comes back, or starts is fenced until it has caught up, and who
+// cannot get what it missed, because all have shortened their logs, forgets all that
+// it has stored instead (catchup.go). Receipts are made of positions, on any node
+// (peers.go, converge.go). All that decides is a state machine; the simulation
+// (sim_test.go) runs it with the real log against everything that can go wrong.
+//
 // Locks, in this order: Log.applying (held while the cache applies a purge, and
 // may wait for its sweep), Log.mu (queue, index, keys, watchers), never held
 // during I/O. Files are touched by Open, by Run alone after that, and read by

@@ -4,6 +4,7 @@ package purge
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -41,10 +42,11 @@ type Config struct {
 // tuning has the bounds, which tests make small.
 type tuning struct {
 	fs           filesystem
-	segmentBytes int64 // a segment that has reached this is followed by another
-	logBytes     int64 // of all segments; from half of it on receipts leave early
-	unswept      int   // entries that the sweep has not passed
-	receipts     int   // kept after the sweep, at least
+	random       func([]byte) // for incarnations and IDs
+	segmentBytes int64        // a segment that has reached this is followed by another
+	logBytes     int64        // of all segments; from half of it on receipts leave early
+	unswept      int          // entries that the sweep has not passed
+	receipts     int          // kept after the sweep, at least
 	receiptAge   time.Duration
 	pending      int // on their way to the log
 	applyWait    time.Duration
@@ -58,6 +60,7 @@ type tuning struct {
 
 var defaultTuning = tuning{
 	fs:           osFS{},
+	random:       func(b []byte) { _, _ = rand.Read(b) }, // never fails
 	segmentBytes: 4 << 20,
 	logBytes:     256 << 20,
 	unswept:      1 << 18,
@@ -107,6 +110,7 @@ type Log struct {
 	tail  file // of the last segment, nil: the next frame begins a new one
 	torn  bool // the last write or sync of the tail failed
 	frame []byte
+	fresh bool // it began anew with this start
 	// failing is whether the last purges could not be written; it has been told.
 	failing bool
 	number  uint64 // of the next entry here, whoever took it first
@@ -135,8 +139,8 @@ type Log struct {
 	moved    map[Incarnation]uint32  // when each was last heard of, in minutes
 	goals    map[Incarnation]uint64
 	contact  int64
-	swept    uint64   // the order that the sweep has passed, as the log has it
-	last     ID // of those made here
+	swept    uint64 // the order that the sweep has passed, as the log has it
+	last     ID     // of those made here
 	keys     keys
 	watchers map[chan Receipt]struct{}
 }
@@ -168,11 +172,11 @@ type pending struct {
 	entry Entry
 	code  []byte
 	from  origin
-	slot  uint64        // its number in this log, once it is there
+	slot  uint64 // its number in this log, once it is there
 	// applied is when the cache had applied it, in milliseconds since 1970.
 	applied int64
-	done  chan struct{} // closed when err is known
-	err   error
+	done    chan struct{} // closed when err is known
+	err     error
 }
 
 // origin is where a purge comes from.
@@ -190,6 +194,9 @@ func (l *Log) Incarnation() Incarnation { return l.head.head.incarnation }
 
 // Boot counts the openings of the log: local orders begin with it.
 func (l *Log) Boot() uint64 { return l.head.head.boot }
+
+// Fresh tells whether the log began anew with this start, and with it an empty store.
+func (l *Log) Fresh() bool { return l.fresh }
 
 // Dropped is the last boot in which entries stopped to be applied at starts,
 // because the sweep had passed them: what was away in that boot has missed them.

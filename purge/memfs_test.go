@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -84,18 +85,19 @@ func (m *memFS) restart(power bool) *memFS {
 	names := m.files
 	if power {
 		names = map[string]*memFile{}
-		for name, f := range m.names { // a removal that was not synced may be undone
-			if m.files[name] == f || m.rng.IntN(2) == 0 {
+		for _, name := range slices.Sorted(maps.Keys(m.names)) { // a removal that was not synced may be undone
+			if f := m.names[name]; m.files[name] == f || m.rng.IntN(2) == 0 {
 				names[name] = f
 			}
 		}
-		for name, f := range m.files { // a new name that was not synced may be lost
-			if m.names[name] == f || m.rng.IntN(2) == 0 {
+		for _, name := range slices.Sorted(maps.Keys(m.files)) { // a new name that was not synced may be lost
+			if f := m.files[name]; m.names[name] == f || m.rng.IntN(2) == 0 {
 				names[name] = f
 			}
 		}
 	}
-	for name, f := range names {
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		f := names[name]
 		data := slices.Clone(f.data)
 		if power {
 			data = m.tear(f)

@@ -63,6 +63,7 @@ func (l *Log) keep(k keeping) error {
 	l.contact = max(l.contact, k.contact)
 	for log, goal := range k.goals {
 		l.goals[log] = goal
+		l.reached.of(log) // the head speaks of no other
 	}
 	for log, moved := range k.moved {
 		l.moved[log] = moved

@@ -4,7 +4,6 @@ package purge
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -219,7 +218,7 @@ func (l *Log) identify(now time.Time) ID {
 	stamp = max(stamp, (last>>16<<counterBits|last&(1<<counterBits-1))+1)
 	var id ID
 	binary.BigEndian.PutUint64(id[:], stamp>>counterBits<<16|7<<counterBits|stamp&(1<<counterBits-1))
-	_, _ = rand.Read(id[8:]) // never fails
+	l.t.random(id[8:])
 	id[8] = id[8]&0x3f | 0x80
 	l.last = id
 	return id

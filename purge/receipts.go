@@ -13,11 +13,22 @@ import (
 	"edgecdn/cache"
 )
 
-// State is how far a purge is. It only goes forward.
+// State is how far a purge is. On one node it only goes forward, but for Unreachable
+// and Gone, from which a node comes back.
 type State string
 
-// The states of a purge that is in the log.
+// The states of a purge: on this node Applied and Swept; on others, as far as is known
+// here, all but Swept.
 const (
+	// Pending: the node is reached, and has not said that it has applied it.
+	Pending State = "pending"
+	// Fenced: the node serves nothing that was stored before, until it has applied it.
+	Fenced State = "fenced"
+	// Unreachable: nothing is heard of the node, which may serve what is purged.
+	Unreachable State = "unreachable"
+	// Gone: so is this one, and an operator has said that nobody is to wait for it.
+	Gone State = "gone"
+
 	// Applied: nothing stored before it is served any more.
 	Applied State = "applied"
 	// Swept: and what it named is gone from the tiers, and counted.
@@ -30,8 +41,14 @@ type Receipt struct {
 	State State
 	// Count is what it met on this node: exact once Counted is set.
 	Count cache.PurgeCount
-	// Nodes that it concerns: this one.
+	// Nodes that it concerns: this one, and what Spread adds.
 	Nodes []Node
+	// Converged: it is in force on all nodes that it concerns, but for those that are
+	// gone; ConvergedAt is the latest time that a node gives, each by its clock.
+	Converged   bool
+	ConvergedAt time.Time
+	// Local: it is of this node alone, made by itself because it had missed purges.
+	Local bool
 }
 
 // Node is how far a purge is on one node, and since when.

@@ -4,7 +4,6 @@ package purge
 // node died is cut off, and where it cannot tell what is missing it begins anew.
 
 import (
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -81,9 +80,9 @@ func (l *Log) recover(found bool) error {
 	if why != nil {
 		l.segments, l.index, l.swept, l.last, l.keys = nil, nil, 0, ID{}, keys{}
 		l.forget()
-		l.number = 1
+		l.number, l.fresh = 1, true
 		l.stats.Bytes.Store(0)
-		_, _ = rand.Read(next.incarnation[:]) // never fails
+		l.t.random(next.incarnation[:])
 		next.first = next.last + 1
 		if n := len(present); n > 0 {
 			next.first = max(next.first, present[n-1]+1)

@@ -1,0 +1,655 @@
+package purge
+
+// The simulation: logs, machines, caches and a network of several nodes on one
+// queue of events, in virtual time, with all that can go wrong. A seed decides all;
+// EDGE_TEST_SEED=N replays one.
+
+import (
+	"container/heap"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"testing"
+	"time"
+
+	"edgecdn/cache"
+)
+
+const simURLs = 6
+
+// simCache forgets as the cache does, with a fence. What is stored is on disk.
+type simCache struct {
+	order, all, fence, swept uint64
+	of                       [simURLs]uint64
+	disk                     *simDisk
+}
+
+type simDisk struct {
+	owner   Incarnation
+	objects []simObject
+}
+
+// simObject is a stored response: its order here, and when in the world its fetch began.
+type simObject struct {
+	url   int
+	order uint64
+	began int
+}
+
+func (c *simCache) raise(order uint64, all []cache.Purge) {
+	for _, p := range all {
+		if p.Kind == cache.PurgeEverything {
+			c.all = max(c.all, order)
+			continue
+		}
+		c.of[simURL(p)] = max(c.of[simURL(p)], order)
+	}
+}
+
+func simURL(p cache.Purge) (url int) { _, _ = fmt.Sscanf(p.Name, "/%d", &url); return url }
+
+func (c *simCache) Purge(all []cache.Purge) (uint64, error) {
+	c.order++
+	c.raise(c.order, all)
+	return c.order, nil
+}
+
+func (c *simCache) Replay(order uint64, all []cache.Purge) error {
+	c.raise(order, all)
+	return nil
+}
+
+func (c *simCache) CountPurge(context.Context, []cache.Purge) (n cache.PurgeCount, err error) {
+	return n, nil
+}
+func (c *simCache) PurgeCount(uint64) (n cache.PurgeCount, ok bool) { return n, false }
+func (c *simCache) SweptOrder() uint64                              { return c.swept }
+
+func (c *simCache) live(o simObject) bool { return o.order >= max(c.all, c.of[o.url]) }
+
+func (c *simCache) sweep() {
+	kept := c.disk.objects[:0]
+	for _, o := range c.disk.objects {
+		if c.live(o) {
+			kept = append(kept, o)
+		}
+	}
+	c.disk.objects, c.swept = kept, c.order
+}
+
+// simNode is one node.
+type simNode struct {
+	name      string
+	up        bool
+	life      int // counts the starts: what was queued for an earlier one is void
+	fsys      *memFS
+	disk      *simDisk
+	log       *Log
+	cache     *simCache
+	machine   *machine
+	skew      time.Duration
+	reachable map[string]bool
+	batch     []*pending
+}
+
+type simEvent struct {
+	at  time.Duration
+	seq int
+	do  func()
+}
+
+type simQueue []simEvent
+
+func (q simQueue) Len() int { return len(q) }
+func (q simQueue) Less(i, j int) bool {
+	return q[i].at < q[j].at || q[i].at == q[j].at && q[i].seq < q[j].seq
+}
+func (q simQueue) Swap(i, j int) { q[i], q[j] = q[j], q[i] }
+func (q *simQueue) Push(x any)   { *q = append(*q, x.(simEvent)) }
+func (q *simQueue) Pop() any {
+	old := *q
+	e := old[len(old)-1]
+	*q = old[:len(old)-1]
+	return e
+}
+
+// simPurge is a purge that was acknowledged.
+type simPurge struct {
+	place Place
+	url   int
+	made  int // when in the world
+	at    time.Duration
+	there map[string]time.Duration // when it was applied where
+}
+
+type sim struct {
+	t      testing.TB
+	rng    *rand.Rand
+	now    time.Duration
+	seq    int
+	world  int // counts what happens to content
+	queue  simQueue
+	nodes  []*simNode
+	byName map[string]*simNode
+	side   map[string]int // of a partition
+	epochs map[string]int // of streams
+	last   map[string]time.Duration
+	purges []*simPurge
+	placed map[Place]*simPurge
+	claims map[string]*[simURLs]int
+	// the way
+	delay, jitter      time.Duration
+	streamLoss, lost   float64 // a lost segment is sent again; a full queue loses for good
+	gossipLoss         float64
+	tick               time.Duration
+	pace               pace
+	alone              bool
+	failed             string
+	fences, adopted    uint64
+	listed, everywhere int
+}
+
+var simEpoch = time.Unix(1_800_000_000, 0)
+
+func newSim(t testing.TB, seed uint64, nodes int) *sim {
+	s := &sim{t: t, rng: rand.New(rand.NewPCG(seed, 9)), byName: map[string]*simNode{}, side: map[string]int{}, epochs: map[string]int{}, last: map[string]time.Duration{},
+		placed: map[Place]*simPurge{}, claims: map[string]*[simURLs]int{}, delay: 5 * time.Millisecond, jitter: 30 * time.Millisecond,
+		streamLoss: 0.01, lost: 0.01, gossipLoss: 0.1, tick: 100 * time.Millisecond, pace: defaultPace}
+	for i := range nodes {
+		n := &simNode{name: fmt.Sprintf("n%02d", i), fsys: newMemFS(s.rng.Uint64()), disk: &simDisk{}, reachable: map[string]bool{}}
+		s.nodes, s.byName[n.name], s.claims[n.name] = append(s.nodes, n), n, &[simURLs]int{}
+	}
+	for _, n := range s.nodes {
+		s.start(n)
+	}
+	return s
+}
+
+func (s *sim) after(d time.Duration, do func()) {
+	s.seq++
+	heap.Push(&s.queue, simEvent{s.now + d, s.seq, do})
+}
+
+// run takes events until the time is reached.
+func (s *sim) run(until time.Duration) {
+	for len(s.queue) > 0 && s.queue[0].at <= until && s.failed == "" {
+		e := heap.Pop(&s.queue).(simEvent)
+		s.now = e.at
+		e.do()
+	}
+	s.now = until
+}
+
+// later does something unless the node has died meanwhile.
+func (s *sim) later(n *simNode, d time.Duration, do func()) {
+	life := n.life
+	s.after(d, func() {
+		if n.up && n.life == life {
+			do()
+		}
+	})
+}
+
+func (s *sim) start(n *simNode) {
+	tune := smallTuning(n.fsys)
+	tune.random = func(b []byte) {
+		for i := range b {
+			b[i] = byte(s.rng.Uint32())
+		}
+	}
+	l, err := open(Config{Dir: testDir, Node: n.name}, slog.New(slog.NewTextHandler(io.Discard, nil)), tune)
+	if err != nil {
+		s.failed = fmt.Sprintf("%s does not start: %v", n.name, err)
+		return
+	}
+	if n.disk.owner != l.Incarnation() {
+		n.disk.owner, n.disk.objects = l.Incarnation(), nil
+	}
+	n.up, n.life, n.log = true, n.life+1, l
+	n.cache = &simCache{order: l.Boot() << 40, disk: n.disk}
+	if err := l.Replay(n.cache); err != nil {
+		s.failed = err.Error()
+	}
+	l.durable = func(batch []*pending) { n.batch = append(n.batch, batch...) }
+	n.machine = newMachine(l, s.pace, s.alone, l.Fresh(), l.Stats())
+	n.reachable = map[string]bool{}
+	s.members(n)
+	var tick func()
+	tick = func() {
+		s.step(n, event{kind: evTick})
+		s.later(n, s.tick, tick)
+	}
+	s.later(n, time.Duration(s.rng.Int64N(int64(s.tick))), tick)
+	for _, other := range s.nodes {
+		s.rewire(n, other)
+	}
+}
+
+// members tells a node what membership says.
+func (s *sim) members(n *simNode) {
+	all := []Peer{{Name: n.name, Self: true}}
+	for _, other := range s.nodes {
+		if other != n {
+			all = append(all, Peer{Name: other.name, Alive: n.reachable[other.name], Reachable: n.reachable[other.name]})
+		}
+	}
+	s.step(n, event{kind: evPeers, peers: all})
+}
+
+func (s *sim) crash(n *simNode, power bool) {
+	n.up, n.batch = false, nil
+	n.fsys = n.fsys.restart(power)
+	for _, other := range s.nodes {
+		s.rewire(n, other)
+	}
+}
+
+func wire(a, b *simNode) string { return min(a.name, b.name) + " " + max(a.name, b.name) }
+
+func (s *sim) joined(a, b *simNode) bool { return a.up && b.up && s.side[a.name] == s.side[b.name] }
+
+// rewire breaks or makes the stream of two nodes, and lets both notice in time.
+func (s *sim) rewire(a, b *simNode) {
+	if a == b {
+		return
+	}
+	w := wire(a, b)
+	s.epochs[w]++
+	epoch, up := s.epochs[w], s.joined(a, b)
+	wait := 2*time.Second + time.Duration(s.rng.Int64N(int64(time.Second)))
+	if up {
+		wait = time.Duration(s.rng.Int64N(int64(2 * time.Second)))
+	}
+	s.after(wait, func() {
+		if s.epochs[w] != epoch {
+			return
+		}
+		for _, pair := range [][2]*simNode{{a, b}, {b, a}} {
+			n, other := pair[0], pair[1]
+			if n.up && n.reachable[other.name] == up && up { // it never noticed: a new stream all the same
+				n.reachable[other.name] = false
+				s.members(n)
+			}
+			if n.up && n.reachable[other.name] != up {
+				n.reachable[other.name] = up
+				s.members(n)
+			}
+		}
+	})
+}
+
+func (s *sim) step(n *simNode, ev event) {
+	if !n.up || s.failed != "" {
+		return
+	}
+	wall := simEpoch.Add(s.now + n.skew).UnixMilli()
+	for _, a := range n.machine.step(simEpoch.Add(s.now), wall, ev) {
+		s.act(n, a)
+	}
+}
+
+func (s *sim) act(n *simNode, a action) {
+	switch a.kind {
+	case doSend:
+		s.stream(n, s.byName[a.to], a.message)
+	case doBroadcast:
+		for _, msg := range encodeEntries(a.codes, 64<<10) {
+			for _, other := range s.nodes {
+				if other != n {
+					s.stream(n, other, msg)
+				}
+			}
+			if len(msg) <= 1024 {
+				s.gossip(n, msg, 3)
+			}
+		}
+	case doApply:
+		for i := range a.entries {
+			s.takeIn(n, a.entries[i], a.codes[i])
+		}
+	case doServe:
+		for _, msg := range serve(n.log, a.place, a.offset) {
+			s.stream(n, s.byName[a.to], msg)
+		}
+	case doFence:
+		n.cache.order++
+		n.cache.fence = n.cache.order
+	case doUnfence:
+		n.cache.fence = 0
+	case doKeep:
+		if n.log.keep(a.keep) == nil {
+			s.step(n, event{kind: evKept, keep: a.keep})
+		}
+	case doAdopt:
+		s.later(n, 5*time.Millisecond, func() {
+			p := n.log.everything(a.reason)
+			ok := n.log.takeIn(context.Background(), p) == nil
+			s.commit(n)
+			ok = ok && p.err == nil && n.log.keep(a.keep) == nil
+			s.step(n, event{kind: evAdopted, keep: a.keep, ok: ok})
+		})
+	}
+}
+
+func (s *sim) takeIn(n *simNode, e Entry, code []byte) {
+	if err := n.log.receive(context.Background(), e, append([]byte(nil), code...)); err != nil {
+		s.step(n, event{kind: evFailed, places: []Place{e.Place}})
+		return
+	}
+	if p := s.placed[e.Place]; p != nil && p.there[n.name] == 0 {
+		p.there[n.name] = s.now
+	}
+	s.later(n, s.sync(), func() { s.commit(n) })
+}
+
+// sync is how long a disk takes; now and then it stands still.
+func (s *sim) sync() time.Duration {
+	if s.rng.IntN(50) == 0 && s.lost > 0 {
+		return time.Duration(s.rng.IntN(1000)) * time.Millisecond
+	}
+	return time.Duration(1+s.rng.IntN(5)) * time.Millisecond
+}
+
+// commit writes what is queued, and tells.
+func (s *sim) commit(n *simNode) {
+	n.log.commit()
+	batch := n.batch
+	n.batch = nil
+	for _, ev := range eventsOf(batch) {
+		s.step(n, ev)
+	}
+}
+
+// stream sends in order; what is lost on the way is sent again after a while, and
+// holds up what follows.
+func (s *sim) stream(from, to *simNode, msg []byte) {
+	w := wire(from, to)
+	if !from.reachable[to.name] || s.rng.Float64() < s.lost {
+		return
+	}
+	d := s.delay + time.Duration(s.rng.Int64N(int64(s.jitter)+1))
+	for wait := 200 * time.Millisecond; s.rng.Float64() < s.streamLoss; wait *= 2 {
+		d += wait
+	}
+	at := max(s.now+d, s.last[from.name+">"+to.name])
+	s.last[from.name+">"+to.name] = at
+	epoch := s.epochs[w]
+	s.after(at-s.now, func() {
+		if s.epochs[w] == epoch {
+			s.receive(to, from, msg)
+		}
+	})
+}
+
+// gossip tells some, who tell others if it is new to them; packets are lost and late.
+func (s *sim) gossip(from *simNode, msg []byte, fanout int) {
+	for range fanout {
+		to := s.nodes[s.rng.IntN(len(s.nodes))]
+		if to == from || !s.joined(from, to) || s.rng.Float64() < s.gossipLoss {
+			continue
+		}
+		s.after(s.delay+time.Duration(s.rng.Int64N(int64(200*time.Millisecond))), func() {
+			if to.up && s.side[from.name] == s.side[to.name] && s.receive(to, from, msg) {
+				s.gossip(to, msg, fanout)
+			}
+		})
+	}
+}
+
+func (s *sim) receive(to, from *simNode, msg []byte) (isNew bool) {
+	m, err := decodeMessage(msg)
+	if err != nil {
+		s.failed = err.Error()
+		return false
+	}
+	for _, e := range m.entries {
+		isNew = isNew || to.up && !to.machine.has(e.Place)
+	}
+	s.step(to, event{kind: evMessage, from: from.name, message: m})
+	return isNew
+}
+
+// purge makes a purge on a node; it counts when it is durable.
+func (s *sim) purge(n *simNode) {
+	url := s.rng.IntN(simURLs)
+	p := &pending{done: make(chan struct{})}
+	p.entry = Entry{Time: time.UnixMilli(simEpoch.Add(s.now + n.skew).UnixMilli()).UTC(), Actor: "sim", Purges: []cache.Purge{{Kind: cache.PurgeURL, Scheme: "http", Host: "a.test", Name: fmt.Sprintf("/%d", url)}}}
+	p.code = appendEntry(nil, &p.entry)
+	s.world++
+	made := s.world
+	if n.log.takeIn(context.Background(), p) != nil {
+		return
+	}
+	began := s.now
+	s.later(n, s.sync(), func() {
+		s.commitOwn(n, p, url, made, began)
+	})
+}
+
+func (s *sim) commitOwn(n *simNode, p *pending, url, made int, began time.Duration) {
+	n.log.commit()
+	select {
+	case <-p.done:
+	default:
+		return
+	}
+	if p.err != nil {
+		return
+	}
+	known := &simPurge{place: p.entry.Place, url: url, made: made, at: began, there: map[string]time.Duration{n.name: s.now}}
+	s.purges = append(s.purges, known)
+	s.placed[known.place] = known
+	s.claim(n.name, known)
+	s.commit(n)
+}
+
+// fetch stores what the origin has, some time after it was asked.
+func (s *sim) fetch(n *simNode) {
+	url, order := s.rng.IntN(simURLs), n.cache.order
+	s.world++
+	o := simObject{url, order, s.world}
+	s.later(n, time.Duration(s.rng.IntN(300))*time.Millisecond, func() {
+		if n.cache.live(o) && o.order >= n.cache.swept {
+			n.disk.objects = append(n.disk.objects, o)
+		}
+	})
+}
+
+func (s *sim) claim(node string, p *simPurge) {
+	c := s.claims[node]
+	c[p.url] = max(c[p.url], p.made)
+}
+
+// look asks a node for the receipts of the last purges, and holds all nodes to what
+// was ever said of them.
+func (s *sim) look(n *simNode) {
+	if n.up {
+		for _, p := range s.purges[max(0, len(s.purges)-30):] {
+			if !n.machine.has(p.place) {
+				continue
+			}
+			whole := true
+			for _, is := range n.machine.states(p.place) {
+				if is.state == Applied || is.state == Fenced {
+					s.claim(is.name, p)
+					s.listed++
+				} else {
+					whole = false
+				}
+			}
+			if whole {
+				s.everywhere++
+			}
+		}
+	}
+	for _, n := range s.nodes {
+		s.hold(n, s.claims[n.name], "it was listed as applied or fenced")
+	}
+}
+
+// hold fails where a node serves what was fetched before a purge that it has to know.
+func (s *sim) hold(n *simNode, least *[simURLs]int, why string) {
+	if !n.up {
+		return
+	}
+	for _, o := range n.disk.objects {
+		if n.cache.live(o) && o.order >= n.cache.fence && o.began < least[o.url] {
+			s.failed = fmt.Sprintf("%v: %s serves /%d of %d, purged at %d: %s", s.now, n.name, o.url, o.began, least[o.url], why)
+		}
+	}
+}
+
+// trouble does something that nodes must bear.
+func (s *sim) trouble() {
+	n := s.nodes[s.rng.IntN(len(s.nodes))]
+	switch s.rng.IntN(10) {
+	case 0, 1:
+		if n.up {
+			s.crash(n, s.rng.IntN(2) == 0)
+		} else {
+			s.start(n)
+		}
+	case 2, 3:
+		if !n.up {
+			s.start(n)
+		}
+	case 4: // a part is cut off
+		for _, n := range s.nodes {
+			s.side[n.name] = s.rng.IntN(2)
+		}
+		s.rewireAll()
+	case 5, 6:
+		clear(s.side)
+		s.rewireAll()
+	case 7:
+		n.skew = time.Duration(s.rng.IntN(7200)-3600) * time.Second
+	case 8:
+		if n.up {
+			n.cache.sweep()
+			n.log.followSweep()
+		}
+	case 9:
+		if !n.up && s.rng.IntN(3) == 0 { // wiped, but for what the store has
+			n.fsys = newMemFS(s.rng.Uint64())
+		}
+	}
+}
+
+func (s *sim) rewireAll() {
+	for i, a := range s.nodes {
+		for _, b := range s.nodes[:i] {
+			if s.joined(a, b) != (a.reachable[b.name] && b.reachable[a.name]) {
+				s.rewire(a, b)
+			}
+		}
+	}
+}
+
+// story is one seed.
+func simStory(t testing.TB, seed uint64) *sim {
+	rng := rand.New(rand.NewPCG(seed, 3))
+	s := newSim(t, seed, 2+rng.IntN(4))
+	s.run(5 * time.Second)
+	for at := s.now; at < 30*time.Second && s.failed == ""; {
+		at += time.Duration(s.rng.Int64N(int64(120 * time.Millisecond)))
+		s.run(at)
+		n := s.nodes[s.rng.IntN(len(s.nodes))]
+		switch k := s.rng.IntN(20); {
+		case k < 8 && n.up:
+			s.fetch(n)
+		case k < 13 && n.up:
+			s.purge(n)
+		case k == 13:
+			s.trouble()
+		default:
+			s.look(n)
+		}
+	}
+	clear(s.side)
+	for _, n := range s.nodes {
+		if !n.up && s.failed == "" {
+			s.start(n)
+		}
+	}
+	s.rewireAll()
+	why := ""
+	for i := range 100 { // longer than it takes to give up
+		s.run(s.now + time.Second)
+		s.look(s.nodes[s.rng.IntN(len(s.nodes))])
+		if why = s.unsettled(); why == "" && i > 5 || s.failed != "" {
+			break
+		}
+	}
+	if s.failed == "" {
+		s.failed = why
+	}
+	for _, n := range s.nodes {
+		s.fences, s.adopted = s.fences+n.log.stats.Fences.Load(), s.adopted+n.log.stats.Adopted.Load()
+	}
+	return s
+}
+
+// unsettled says why the nodes have not come to one mind.
+func (s *sim) unsettled() string {
+	most := map[Incarnation]uint64{}
+	for _, n := range s.nodes {
+		for log, t := range n.machine.tracks {
+			most[log] = max(most[log], t.number)
+		}
+	}
+	for _, n := range s.nodes {
+		if n.machine.fenced {
+			return fmt.Sprintf("%s stays fenced: %s", n.name, n.machine.why)
+		}
+		for log, number := range most {
+			if t := n.machine.tracks[log]; (t == nil || t.number != number) && number > 0 {
+				return fmt.Sprintf("%s has not all of %s: %+v, others %d", n.name, log, t, number)
+			}
+		}
+	}
+	var least [simURLs]int
+	for _, p := range s.purges {
+		if p.place.Number <= most[p.place.Log] {
+			least[p.url] = max(least[p.url], p.made)
+		}
+	}
+	for _, n := range s.nodes {
+		s.hold(n, &least, "all have come to one mind")
+	}
+	return ""
+}
+
+// TestSimulation runs many seeds; EDGE_TEST_SEED=N one of them, EDGE_TEST_SEEDS=N so
+// many.
+func TestSimulation(t *testing.T) { simulate(t, 200) }
+
+// TestSoakSimulation runs many more.
+func TestSoakSimulation(t *testing.T) {
+	if os.Getenv("EDGE_SOAK") == "" {
+		t.Skip("EDGE_SOAK is not set")
+	}
+	simulate(t, 10_000)
+}
+
+func simulate(t *testing.T, seeds int) {
+	if text := os.Getenv("EDGE_TEST_SEED"); text != "" {
+		if s := simStory(t, seedOf(t)); s.failed != "" {
+			t.Fatal(s.failed)
+		}
+		return
+	}
+	var purges, listed, everywhere, fences, adopted int
+	first := rand.Uint64() >> 16
+	for i := range seeds {
+		seed := first + uint64(i)
+		s := simStory(t, seed)
+		if s.failed != "" {
+			t.Fatalf("EDGE_TEST_SEED=%d: %s", seed, s.failed)
+		}
+		purges, listed, everywhere, fences, adopted = purges+len(s.purges), listed+s.listed, everywhere+s.everywhere, fences+int(s.fences), adopted+int(s.adopted)
+	}
+	t.Logf("%d seeds from %d: %d purges, %d times listed, %d times everywhere, %d fences and %d adoptions at the end", seeds, first, purges, listed, everywhere, fences, adopted)
+}
