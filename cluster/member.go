@@ -78,10 +78,11 @@ const (
 	Fenced
 	Serving
 	Draining
+	leaving // about to end: what is dead after it has left
 )
 
 func (p Phase) String() string {
-	return name(int(p), "unknown", "joining", "fenced", "serving", "draining")
+	return name(int(p), "unknown", "joining", "fenced", "serving", "draining", "leaving")
 }
 
 func name(i int, names ...string) string {
