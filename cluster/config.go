@@ -26,8 +26,8 @@ type Config struct {
 	Seeds []string `yaml:"seeds"`
 	// Secrets of the cluster, each at least 16 bytes. The first encrypts, all decrypt.
 	Secrets []string `yaml:"secrets"`
-	// SecretFile is a file of secrets, one a line, in place of secrets. Each reload
-	// reads it again.
+	// SecretFile is a file of secrets, one a line, which come after those of secrets.
+	// Each reload reads it again.
 	SecretFile string `yaml:"secret_file"`
 	// Label is the cluster's name: nodes with another are not let in. Default edge. A
 	// change wants a restart.
@@ -145,8 +145,6 @@ func (c Config) validateSecrets(report func(path, problem string)) {
 	switch {
 	case len(c.Secrets) == 0 && c.SecretFile == "":
 		report("secrets", "is missing: without a secret anybody could join; make one with openssl rand -base64 32 and give it to all nodes, by secret_file or as ${EDGE_CLUSTER_SECRET}")
-	case len(c.Secrets) > 0 && c.SecretFile != "":
-		report("secret_file", "excludes secrets: keep one of them")
 	case len(c.Secrets) > secretsMax:
 		report("secrets", fmt.Sprintf("%d secrets are too many: at most %d; old ones go once all nodes have the new one", len(c.Secrets), secretsMax))
 	}
@@ -169,8 +167,9 @@ func secretProblem(s string) string {
 
 // secrets returns them from where they are kept, the one that encrypts first.
 func (c Config) secrets() ([]string, error) {
+	secrets := slices.Clone(c.Secrets)
 	if c.SecretFile == "" {
-		return c.Secrets, nil
+		return secrets, nil
 	}
 	info, err := os.Stat(c.SecretFile)
 	if err == nil && info.Size() > secretsMax*2*secretBytesMax {
@@ -183,7 +182,6 @@ func (c Config) secrets() ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cluster.secret_file: %w", err)
 	}
-	var secrets []string
 	for line := range strings.Lines(string(text)) {
 		if line = strings.TrimSpace(line); line != "" && !slices.Contains(secrets, line) {
 			secrets = append(secrets, line)
@@ -195,7 +193,7 @@ func (c Config) secrets() ([]string, error) {
 		}
 	}
 	if len(secrets) == 0 || len(secrets) > secretsMax {
-		return nil, fmt.Errorf("cluster.secret_file: %s has %d secrets: write 1 to %d, one a line, the one that encrypts first", c.SecretFile, len(secrets), secretsMax)
+		return nil, fmt.Errorf("cluster.secret_file: %s makes %d secrets: write 1 to %d, one a line, the one that encrypts first", c.SecretFile, len(secrets), secretsMax)
 	}
 	return secrets, nil
 }

@@ -39,7 +39,9 @@ type Member struct {
 
 // Place on the globe, in degrees.
 type Place struct {
+	// Lat is the latitude, -90 to 90, north of the equator above 0.
 	Lat float64 `yaml:"lat"`
+	// Lon is the longitude, -180 to 180, east of Greenwich above 0.
 	Lon float64 `yaml:"lon"`
 	// Known is false where nobody has said.
 	Known bool `yaml:"-"`

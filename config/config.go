@@ -22,6 +22,7 @@ import (
 
 	"edgecdn/admin"
 	"edgecdn/cache/store"
+	"edgecdn/cluster"
 	"edgecdn/dnsgeo"
 	"edgecdn/origin"
 	"edgecdn/route"
@@ -42,6 +43,9 @@ type Config struct {
 	Server server.Config `yaml:"server"`
 	// Admin is the operators' side: health, metrics, reload.
 	Admin admin.Config `yaml:"admin"`
+	// Cluster says with which other nodes this one works together, and where it is.
+	// Without cluster.listen it is alone.
+	Cluster cluster.Config `yaml:"cluster"`
 	// Log is the log of events. Requests have their own: server.access_log.
 	Log Log `yaml:"log"`
 	// Store sizes the tiers of the cache. Sizes may change with a reload;
@@ -60,6 +64,7 @@ type Config struct {
 	hash    string          // of its content
 	lines   map[string]int  // of its keys
 	secrets map[string]bool // paths of values to mask
+	unnamed bool            // node was left out
 }
 
 // Log says what the node tells about itself, on standard error.
@@ -84,6 +89,8 @@ const (
 	httpDefault   = "127.0.0.1:8080"
 	httpsDefault  = "127.0.0.1:8443"
 	diskDirectory = "cache" // below the data directory
+
+	clusterDirectory = "cluster"
 )
 
 // Load reads and parses the file at path with the process's environment.
@@ -187,12 +194,15 @@ func tryOutOriginAt(where string) origin.Config {
 func (c *Config) Hash() string { return c.hash }
 
 func (c *Config) fillDefaults() {
+	c.unnamed = c.Node == ""
 	c.Node = cmp.Or(c.Node, nodeDefault)
 	c.Data = cmp.Or(c.Data, dataDefault)
 	c.Log.Level = cmp.Or(c.Log.Level, levelDefault)
 	c.Server = c.Server.WithDefaults()
 	c.Server.Data = c.Data
 	c.Admin = c.Admin.WithDefaults()
+	c.Cluster = c.Cluster.WithDefaults()
+	c.Cluster.Name, c.Cluster.Dir = c.Node, filepath.Join(c.Data, clusterDirectory)
 	if c.Store.Disk == nil {
 		c.Store.Disk = []store.DiskConfig{{Path: filepath.Join(c.Data, diskDirectory)}}
 	}
@@ -231,6 +241,7 @@ func (c *Config) validate(report func(path, problem string)) {
 	c.validateOwn(report)
 	c.Server.Validate(under("server"))
 	c.Admin.Validate(under("admin"))
+	c.Cluster.Validate(under("cluster"))
 	c.Store.Validate(under("store"))
 	for _, name := range slices.Sorted(maps.Keys(c.Origins)) {
 		c.Origins[name].Validate(under(join("origins", name)))
@@ -254,6 +265,9 @@ func (c *Config) originProblem(name string) string {
 func (c *Config) validateNames(report func(path, problem string)) {
 	if !isName(c.Node) {
 		report("node", fmt.Sprintf(`%q cannot be written in Via and Cache-Status: use up to %d letters, digits, ".", "-" and "_", a letter first`, c.Node, nameBytesMax))
+	}
+	if c.Cluster.On() && c.unnamed {
+		report("cluster", "wants a name: in a cluster each node has a name of its own, such as node: edge-fra-1")
 	}
 	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.Log.Level) {
 		report("log.level", fmt.Sprintf("%q is no level: write debug, info, warn or error", c.Log.Level))

@@ -225,7 +225,7 @@ func TestTypes(t *testing.T) {
 				t.Errorf("%s: keys are no strings", path)
 			}
 			check(path, typ.Elem(), depth+1)
-		case reflect.String, reflect.Bool, reflect.Int:
+		case reflect.String, reflect.Bool, reflect.Int, reflect.Float64:
 		default:
 			if typ != reflect.TypeFor[time.Duration]() {
 				t.Errorf("%s: a %s cannot be decoded", path, typ)

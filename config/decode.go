@@ -4,6 +4,7 @@ import (
 	"encoding"
 	"errors"
 	"fmt"
+	"math"
 	"reflect"
 	"slices"
 	"strconv"
@@ -404,6 +405,12 @@ func setScalar(out reflect.Value, text string) (problem string) {
 			return fmt.Sprintf("%q is not a whole number", text)
 		}
 		out.SetInt(value)
+	case reflect.Float64:
+		value, err := strconv.ParseFloat(text, 64)
+		if err != nil || math.IsNaN(value) || math.IsInf(value, 0) {
+			return fmt.Sprintf("%q is not a number", text)
+		}
+		out.SetFloat(value)
 	default:
 		return "cannot be read from a file" // the test of the types keeps this from happening
 	}

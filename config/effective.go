@@ -127,7 +127,7 @@ func (c *Config) mapNode(path string, v reflect.Value) *yaml.Node {
 }
 
 func (c *Config) scalarNode(path string, v reflect.Value) *yaml.Node {
-	if c.secrets[path] || carriesCredentials(path) {
+	if c.secrets[path] || carriesCredentials(path) || strings.HasPrefix(path, "cluster.secrets[") {
 		return text(mask)
 	}
 	if v.Kind() == reflect.Struct {
@@ -143,6 +143,8 @@ func (c *Config) scalarNode(path string, v reflect.Value) *yaml.Node {
 		return text(shortDuration(value))
 	case bool:
 		return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!bool", Value: strconv.FormatBool(value)}
+	case float64:
+		return &yaml.Node{Kind: yaml.ScalarNode, Value: strconv.FormatFloat(value, 'f', -1, 64)}
 	case int:
 		return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!int", Value: strconv.Itoa(value)}
 	}

@@ -16,6 +16,7 @@ import (
 // one is refused, so that file and node never differ unseen.
 var restart = []string{
 	"node", "data", "log.format", "admin.listen", "admin.public",
+	"cluster.listen", "cluster.advertise", "cluster.label", "cluster.preset",
 	"server.http", "server.https", "server.http3", "server.alt_svc_port", "server.access_log",
 	"server.limits.header_bytes", "server.limits.header_timeout", "server.limits.idle_timeout", "server.limits.streams",
 	"dns.listen", "dns.limits.sockets",

@@ -23,7 +23,7 @@ import (
 const schemaFile = "edge.schema.json"
 
 // rooms whose Config is part of ours, by directory.
-var roomDirs = []string{".", "../server", "../server/gate", "../admin", "../cache/store", "../origin", "../route", "../dnsgeo"}
+var roomDirs = []string{".", "../server", "../server/gate", "../admin", "../cluster", "../cache/store", "../origin", "../route", "../dnsgeo"}
 
 // reflector reads the doc comments of all rooms.
 func reflector(t *testing.T) *jsonschema.Reflector {
@@ -71,6 +71,8 @@ func scalarSchema(typ reflect.Type) *jsonschema.Schema {
 		return &jsonschema.Schema{Extras: map[string]any{"type": []string{"string", "number", "boolean"}}}
 	case typ.Kind() == reflect.Bool:
 		return either(&jsonschema.Schema{Type: "boolean"}, text("^(true|false)$"))
+	case typ.Kind() == reflect.Float64:
+		return either(&jsonschema.Schema{Type: "number"}, text(`^-?[0-9]*\.?[0-9]+$`))
 	case typ.Kind() == reflect.Int:
 		return either(&jsonschema.Schema{Type: "integer"}, text("^-?[0-9]+$"))
 	}
