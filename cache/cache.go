@@ -68,6 +68,9 @@ type Stats struct {
 	Collapsed      atomic.Uint64                  // requests that waited for another's fetch
 	StoreErrors    atomic.Uint64                  // fills that the store would not take or lost
 	FetchErrors    atomic.Uint64                  // fetches without a response header
+	Fallbacks      atomic.Uint64                  // answered by the route's other origin
+	FallbackErrors atomic.Uint64                  // times that it failed, too
+	Pages          atomic.Uint64                  // error pages sent
 	Truncated      atomic.Uint64                  // responses whose body broke off
 	Loops          atomic.Uint64                  // requests refused because they came through here before
 	Background     atomic.Uint64                  // revalidations behind a stale answer

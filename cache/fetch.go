@@ -126,7 +126,10 @@ func (f *fill) run() {
 	defer f.cache.stats.Fills.Add(-1)
 	defer f.cache.forget(f)
 	resp, err := f.forward(f.found.validators())
-	if err == nil {
+	switch {
+	case failingFetch(resp, err) && f.fallBack(resp, err):
+		err = nil
+	case err == nil:
 		err = f.judge(resp)
 	}
 	if err != nil {
@@ -368,7 +371,7 @@ func (f *fill) passOn(resp *fetched, why string) {
 	c.stats.Uncacheable.Add(1)
 	if f.joined != "" {
 		last := passMarkTime
-		if resp.status >= 500 {
+		if resp.status >= 500 || why == detailFallback {
 			last = passMarkErrorTime
 		}
 		c.mu.Lock()

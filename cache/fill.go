@@ -77,6 +77,7 @@ type fill struct {
 	length    int64 // of the body; -1 while unknown
 	fwdStatus int
 	detail    string
+	proxy     string   // Proxy-Status of an answer by another origin
 	announced bool     // trailers were announced
 	kept      bool     // the body was stored before, it is not fetched
 	fetched   *fetched // with verdictLive

@@ -64,6 +64,11 @@ func conditional(name string) bool {
 // conditions; else for the store, whose answer must fit all with the same key. The
 // context carries the target; the URL is for logs and the Host is the client's.
 func (c *Cache) outgoing(ctx context.Context, r *Request, asIs bool) *http.Request {
+	return c.outgoingTo(ctx, r, asIs, r.Route.Origin)
+}
+
+// outgoingTo is outgoing for an origin of that name.
+func (c *Cache) outgoingTo(ctx context.Context, r *Request, asIs bool, origin string) *http.Request {
 	h := make(http.Header, len(r.Fields)+6)
 	for _, f := range r.Fields {
 		if hopByHop(f.Name) || untrusted(f.Name) || ours(f.Name) || !asIs && conditional(f.Name) ||
@@ -96,10 +101,13 @@ func (c *Cache) outgoing(ctx context.Context, r *Request, asIs bool) *http.Reque
 	}
 	target := r.Route.Target(r.Target)
 	path, query := splitTarget(target)
-	ctx = c.direct(ctx, r.Route.Origin, target)
+	ctx = c.direct(ctx, origin, target)
 	out := &http.Request{
 		Method: r.Method, Host: authority, Header: h, ProtoMajor: 1, ProtoMinor: 1, Proto: "HTTP/1.1",
 		URL: &url.URL{Scheme: r.Scheme, Host: authority, Opaque: path, RawQuery: query},
+	}
+	if r.Client.IsValid() { // for origins that take the PROXY protocol
+		out.RemoteAddr = r.Client.String()
 	}
 	return out.WithContext(ctx)
 }

@@ -31,6 +31,7 @@ type exchange struct {
 	// filled says why the origin was asked, where what is stored now answers.
 	filled       Fwd
 	filledStatus int
+	proxy        string // Proxy-Status of an answer by another origin
 }
 
 // ServeHTTP answers what Lookup could not: what is on disk, stale, missing or not
@@ -363,7 +364,7 @@ func (x *exchange) live(f *fill, first bool) bool {
 	}
 	stop := context.AfterFunc(x.hr.Context(), f.cancel)
 	defer stop()
-	x.r.Outcome.Detail = f.detail
+	x.r.Outcome.Detail, x.proxy = f.detail, f.proxy
 	x.relay(resp, f.fetched.fields)
 	return false
 }

@@ -291,11 +291,19 @@ func (x *exchange) pass(fwd Fwd, detail string) {
 	}
 	sent := time.Now()
 	resp, err := x.cache.origin.RoundTrip(out)
+	if err != nil {
+		x.cache.stats.FetchErrors.Add(1)
+	}
+	stand, proxy := x.cache.fallBack(ctx, x.r, true, resp, err)
 	mu.Lock()
 	over = true
 	mu.Unlock()
-	if err != nil {
-		x.cache.stats.FetchErrors.Add(1)
+	switch {
+	case stand != nil:
+		x.proxy, x.r.Outcome.Detail = proxy, detailFallback
+		x.relay(stand, x.cache.receive(x.r, stand, sent).fields)
+		return
+	case err != nil:
 		x.failFetch(err)
 		return
 	}
@@ -329,6 +337,9 @@ func (x *exchange) relay(resp *http.Response, fields []Field) {
 		}
 	}
 	fields = append(without(fields, surrogateControl), x.cache.statusField(x.r))
+	if x.proxy != "" {
+		fields = append(fields, Field{"proxy-status", x.proxy})
+	}
 	x.writeHeader(resp.StatusCode, applyRules(fields, x.r.Route))
 	if x.r.Method == http.MethodHead {
 		return
@@ -355,6 +366,9 @@ func (x *exchange) failFetch(err error) {
 		token, status = failed.ProxyError()
 	}
 	x.cache.log.Warn("cache: fetch failed", "host", x.r.Host, "origin", x.r.Route.Origin, "err", err)
+	if x.sendPage(status, token) {
+		return
+	}
 	x.fail(status, token, "the origin could not be asked or gave no usable answer")
 }
 

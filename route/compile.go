@@ -120,6 +120,11 @@ func merge(host, path *Policy) Policy {
 	out.Request = mergeFields(host.Request, path.Request)
 	out.Response = mergeFields(host.Response, path.Response)
 	out.Cache = mergeCache(&host.Cache, &path.Cache)
+	out.Fallback = Fallback{
+		Origin: cmp.Or(path.Fallback.Origin, host.Fallback.Origin),
+		Page:   cmp.Or(path.Fallback.Page, host.Fallback.Page),
+		Status: cmp.Or(path.Fallback.Status, host.Fallback.Status),
+	}
 	return out
 }
 
@@ -223,6 +228,9 @@ func compilePolicy(p *Policy) *Route {
 		BodyBytes:            int64(p.BodyBytes),
 		Request:              compileFields(p.Request),
 		Response:             compileFields(p.Response),
+		Fallback:             p.Fallback.Origin,
+		PageStatus:           p.Fallback.Status,
+		page:                 p.Fallback.Page,
 		Bypass:               *c.Bypass,
 		Key:                  c.Key,
 		Freshness:            c.Freshness,

@@ -76,6 +76,22 @@ type Policy struct {
 	Request Fields `yaml:"request"`
 	// Response fields changed on the way to the client, after the cache.
 	Response Fields `yaml:"response"`
+	// Fallback says what clients get when the origin fails and nothing stale may be
+	// sent.
+	Fallback Fallback `yaml:"fallback"`
+}
+
+// Fallback says what stands in for an origin that fails. A path has its host's, key
+// by key.
+type Fallback struct {
+	// Origin that is asked, for GET and HEAD, where the route's own gives no answer or
+	// answers 502, 503 or 504. Nothing of its answers is stored.
+	Origin string `yaml:"origin"`
+	// Page is a file that is sent where no origin gives an answer, of at most 1 MiB.
+	// It is read with the configuration.
+	Page string `yaml:"page"`
+	// Status of the page. Default: 502, 503 or 504, by what went wrong.
+	Status int `yaml:"status"`
 }
 
 // Access says which clients may ask, and how often. A path that says something

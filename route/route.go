@@ -25,6 +25,13 @@ type Route struct {
 	// HostIndex numbers the hosts of a Table from 0, for counters without maps.
 	HostIndex int
 
+	// Fallback is the origin that stands in for one that fails, "" for none.
+	Fallback string
+	// Page is sent where no origin answers, nil for none; PageStatus with it, 0 for
+	// the one that fits.
+	Page       []byte
+	PageType   string
+	PageStatus int
 	// ClientCA is the file of authorities of client certificates, "" for none.
 	ClientCA string
 	// HSTS is the value of Strict-Transport-Security, "" for none.
@@ -60,6 +67,7 @@ type Route struct {
 	CompressBytesMin int64 // bodies under it are not encoded
 
 	redirects []redirect
+	page      string // the file of Page
 	lifetimes []lifetime
 	query     query
 	allow     string

@@ -38,9 +38,13 @@ func NewTable(hosts []Host) (*Table, error) {
 	if problems != nil {
 		return nil, errors.Join(problems...)
 	}
+	read := pages{}
 	t := &Table{exact: make(map[string]*host), wildcard: make(map[string]*host)}
 	for i := range hosts {
 		compiled := compileHost(&hosts[i], i)
+		if err := read.load(compiled); err != nil {
+			return nil, err
+		}
 		t.names = append(t.names, compiled.own.Host)
 		for _, name := range hosts[i].Names {
 			name = strings.ToLower(name)

@@ -231,6 +231,7 @@ func validatePolicy(at string, p *Policy, origin func(string) string, r reporter
 			r.add(at+".origin", "%s", problem)
 		}
 	}
+	validateFallback(at+".fallback", p, origin, r)
 	if p.Methods != nil && len(p.Methods) == 0 {
 		r.add(at+".methods", "is an empty list, which lets nothing in: leave it out or name methods")
 	}
@@ -258,6 +259,21 @@ func validatePolicy(at string, p *Policy, origin func(string) string, r reporter
 	validateFields(at+".request", p.Request, requestFieldsKept, r)
 	validateFields(at+".response", p.Response, responseFieldsKept, r)
 	validateCache(at+".cache", &p.Cache, r)
+}
+
+func validateFallback(at string, p *Policy, origin func(string) string, r reporter) {
+	f := &p.Fallback
+	if f.Origin != "" && origin != nil {
+		if problem := origin(f.Origin); problem != "" {
+			r.add(at+".origin", "%s", problem)
+		}
+	}
+	if f.Origin != "" && f.Origin == p.Origin {
+		r.add(at+".origin", "%q is the origin that it would stand in for: name another", f.Origin)
+	}
+	if f.Status != 0 && (f.Status < 200 || f.Status > 599 || f.Status == 204 || f.Status == 205 || f.Status == 206 || f.Status/100 == 3) {
+		r.add(at+".status", "%d does not fit a page of its own: choose 503 or another of 4xx and 5xx, or 200", f.Status)
+	}
 }
 
 var knownMethods = []string{
