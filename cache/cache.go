@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"edgecdn/cache/store"
 	"edgecdn/route"
@@ -19,19 +20,17 @@ type Keeper interface {
 	store.Store
 	// Lookup answers from memory alone, without blocking or allocating.
 	Lookup(store.Key) (store.Stored, bool)
-	// LookupFile is Lookup that also finds what is on disk and needs no reading but
-	// that of its body.
-	LookupFile(store.Key) (store.Stored, bool)
-	// Bring is Open for what memory should have at hand.
-	Bring(store.Key) (*store.Stored, error)
 	Hasher() store.Hasher
 	// Has says whether there may be something under the key, without I/O.
 	Has(store.Key) bool
 	// SetJudge, once, before anything else: what is stored, copied from tier to tier
 	// or freshened from then on is so only while judge returns the meta it is given.
 	SetJudge(judge func(*store.Meta) *store.Meta)
+	// SetLeaving, likewise: leaving is called with what leaves memory and is not on
+	// disk, or no longer.
+	SetLeaving(leaving func(meta *store.Meta, value any))
 	// Walk calls do for what is in memory; Sweep asks a judge of all there is.
-	Walk(ctx context.Context, do func(key string, meta *store.Meta)) error
+	Walk(ctx context.Context, do func(key string, meta *store.Meta, value any)) error
 	Sweep(ctx context.Context, s store.Sweep) error
 	Stats() store.Stats
 }
@@ -137,6 +136,9 @@ type Cache struct {
 
 	purges generations
 	names  names
+	// counting is held by who counts what purges match in memory; it guards countNext.
+	counting  chan struct{}
+	countNext time.Time
 
 	background context.Context // of fills; ends with Close
 	stop       context.CancelFunc
@@ -172,6 +174,8 @@ func New(cfg Config) *Cache {
 	c.purges.init(&c.stats)
 	c.names = newNames(cfg.Store.Hasher())
 	c.store.SetJudge(c.judge)
+	c.store.SetLeaving(c.purges.find)
+	c.counting = make(chan struct{}, 1)
 	c.encoders.New = func() any { return new(encoders) }
 	c.background, c.stop = context.WithCancel(context.Background())
 	return c

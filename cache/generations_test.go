@@ -12,6 +12,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unsafe"
 
 	"edgecdn/cache/store"
 	"edgecdn/route"
@@ -349,5 +350,13 @@ func TestSlowFetchAndSweep(t *testing.T) {
 				t.Errorf("%+v: %s", tt, w.sent.Get("Cache-Status"))
 			}
 		})
+	}
+}
+
+// TestDecodedHeaderFillsItsClass: what hits read for purges costs no memory beyond
+// what the allocator gives, and prepare charges that.
+func TestDecodedHeaderFillsItsClass(t *testing.T) {
+	if size := unsafe.Sizeof(response{}); size != 384 {
+		t.Errorf("a decoded header takes %d bytes: adapt printsMax and what prepare charges", size)
 	}
 }

@@ -79,12 +79,14 @@ var (
 // PurgeCount says how much a purge matched: stored responses, each variant of its
 // own, whatever else is kept for them (slices, coded bodies) left out.
 type PurgeCount struct {
-	// Memory: in memory when the purge was applied. Exact when MemoryCounted.
+	// Memory: in memory when the purge was applied; of a soft one, what it made stale.
+	// What several purges name counts for one of them. Exact when MemoryCounted.
 	Memory int64
-	// Disk: on disk and not in memory. Exact when Counted; before, what was found so
-	// far, and from CountPurge an estimate.
+	// Disk: on disk and not in memory. Exact when Counted; before, an estimate from what
+	// is in memory, or what was found so far where that is more.
 	Disk int64
-	// MemoryCounted, Counted: the sweep has passed memory, and all.
+	// MemoryCounted, Counted: the sweep, or CountMemory, has passed memory, and the sweep
+	// all.
 	MemoryCounted, Counted bool
 }
 
@@ -173,6 +175,9 @@ type mark struct {
 	kind  PurgeKind
 	soft  bool
 	since int64 // of a soft one: stale from this instant, in nanoseconds
+	// near is the print (response.prints) of all that has hash, 0 where it is that of
+	// hash itself.
+	near uint32
 }
 
 // marks returns what purges mean for the table.
@@ -190,48 +195,62 @@ func (c *Cache) marks(all []Purge) ([]mark, error) {
 				m.since = min(m.since, p.At.UnixNano())
 			}
 		}
-		c.eachHash(p, func(hash uint64) {
-			m.hash = hash
+		c.eachHash(p, func(hash uint64, near uint32) {
+			m.hash, m.near = hash, near
 			marks = append(marks, m)
 		})
 	}
 	return marks, nil
 }
 
-// eachHash calls do for each hash by which a stored response may know p.
-func (c *Cache) eachHash(p Purge, do func(uint64)) {
+// eachHash calls do for each hash by which a stored response may know p, with the
+// print that it shows under.
+func (c *Cache) eachHash(p Purge, do func(hash uint64, near uint32)) {
 	schemes := []string{p.Scheme}
 	if p.Scheme == "" {
 		schemes = []string{"http", "https"}
 	}
 	switch p.Kind {
 	case PurgeEverything:
-		do(0)
+		do(0, 0)
 	case PurgeURL:
 		for _, scheme := range schemes {
 			var known []uint64
 			for _, r := range c.asRequests(scheme, p.Host, p.Name) {
 				if hash := c.names.url.Sum(string(appendURL(nil, r))); !slices.Contains(known, hash) {
 					known = append(known, hash)
-					do(hash)
+					do(hash, c.nearest(r))
 				}
 			}
 		}
 	case PurgePrefix:
 		for _, host := range c.hostNames(p.Host) {
+			near := uint32(0)
+			if prefixOf(p.Name) == "" {
+				near = printOf(c.names.host.Sum(host))
+			}
 			for _, scheme := range schemes {
-				do(c.names.prefix.Sum(scheme + "://" + host + prefixOf(p.Name)))
+				do(c.names.prefix.Sum(scheme+"://"+host+prefixOf(p.Name)), near)
 			}
 		}
 	case PurgeHost:
 		for _, host := range c.hostNames(p.Host) {
-			do(c.names.host.Sum(host))
+			do(c.names.host.Sum(host), 0)
 		}
 	case PurgeGroup:
 		for _, host := range c.hostNames(p.Host) {
-			do(c.names.group.Sum(host + "\n" + p.Name))
+			do(c.names.group.Sum(host+"\n"+p.Name), 0)
 		}
 	}
+}
+
+// nearest is the print of the longest prefix that a target is under, or of its host.
+func (c *Cache) nearest(r *Request) uint32 {
+	host := hostName(r)
+	if all := c.names.appendPrefixes(nil, r.Scheme+"://"+host, r.Path()); len(all) > 1 {
+		return printOf(all[len(all)-1])
+	}
+	return printOf(c.names.host.Sum(host))
 }
 
 // names are the hashers of what purges name, each kind its own.

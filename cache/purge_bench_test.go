@@ -145,7 +145,7 @@ func BenchmarkCheck(b *testing.B) {
 					} else {
 						at.p.checked = g.order.Load()
 					}
-					if !g.admits(at.meta, at.p) {
+					if !g.admits(at.meta, at.p, true) {
 						b.Fatal("purged")
 					}
 				}

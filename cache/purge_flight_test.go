@@ -104,3 +104,49 @@ func TestPurgeDuringRevalidation(t *testing.T) {
 		})
 	}
 }
+
+// A request that has joined a fetch learns that a purge came in between also when the
+// fetch has ended meanwhile and the purge is swept: the table does not know it any
+// more.
+func TestPurgedIsKnownAfterTheSweep(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBed(t, route.Host{}, false)
+		begin := func() *fill {
+			f := b.cache.newFill(b.request("GET", "/a"), b.cache.purges.order.Load())
+			f.resp = &response{status: 200, fields: []Field{{"cache-tag", "g"}}}
+			b.cache.mu.Lock()
+			defer b.cache.mu.Unlock()
+			b.cache.begin(f)
+			return f
+		}
+		end := func(f *fill) {
+			b.cache.mu.Lock()
+			defer b.cache.mu.Unlock()
+			b.cache.flights.remove(f)
+		}
+		f := begin()
+		if b.cache.purged(f) {
+			t.Error("purged before anything was")
+		}
+		order := b.purge(Purge{Kind: PurgeGroup, Host: "a.test", Name: "g"})
+		time.Sleep(30 * time.Second)
+		if b.cache.SweptOrder() >= order {
+			t.Fatal("swept while the fetch is under way")
+		}
+		end(f)
+		if err := b.sweep(); err != nil {
+			t.Fatal(err)
+		}
+		if b.cache.SweptOrder() < order || b.cache.purges.match(&f.named, f.order) != (match{}) {
+			t.Fatal("the table still knows the purge")
+		}
+		if !b.cache.purged(f) {
+			t.Error("a request that came after the purge is given what was fetched before")
+		}
+		if later := begin(); b.cache.purged(later) {
+			t.Error("what was fetched after the purge is taken for purged")
+		} else {
+			end(later)
+		}
+	})
+}

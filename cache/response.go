@@ -72,19 +72,22 @@ type response struct {
 	// what differs from answer to answer; see Hit.Block.
 	blocks [protos][]byte
 
-	// Of one that is stored, atomic: the order up to which purges have been looked
-	// up, or forgotten; the instant from which a soft one makes it stale, 0 if none.
-	checked uint64
+	// Of one that is stored, atomic: the instant from which a soft purge makes it stale,
+	// 0 if none, and the order up to which purges have been looked up, or forgotten.
 	stale   int64
-	// prints are those of the meta's labels, unless there are more; labels says how
-	// many they are then.
+	_       [32]byte
+	checked uint64
+	// prints tell whether there is anything to look up: of the meta's host and of its
+	// labels but the first, which is the host's own prefix. What is purged by URL shows
+	// under the path's label, and by that prefix under the host. None where they are
+	// too many.
 	prints [printsMax]uint32
-	labels uint32
 }
 
-// printsMax holds the labels of five segments and eight groups; with them a decoded
-// header fills the allocator's class.
-const printsMax = 15
+// printsMax holds host, the labels of five segments and those of eight groups, and
+// makes one line of the processor's cache with checked, at the end of the allocator's
+// class.
+const printsMax = 14
 
 func (p *response) has(flag uint8) bool { return p.flags&flag != 0 }
 
@@ -300,15 +303,21 @@ func prepare(m *store.Meta, encoders [protos]Encoder) (any, int64, error) {
 	if err != nil {
 		return nil, 0, err
 	}
-	if len(m.Groups) <= printsMax {
-		p.labels = uint32(len(m.Groups))
-		for i, hash := range m.Groups {
-			p.prints[i] = printOf(hash)
-		}
-	}
+	p.setPrints(m)
 	const fieldSize, responseSize = 32, 384
 	bytes := len(m.Header) + len(p.weakETag) + responseSize + fieldSize*(cap(p.fields)+len(p.trailers)+len(p.varyBy))
 	return p, int64(bytes + p.encodeBlocks(m.Length, encoders)), nil
+}
+
+// setPrints fills in what is looked up when there are new purges.
+func (p *response) setPrints(m *store.Meta) {
+	if n := len(m.Groups); n == 0 || n > printsMax {
+		return
+	}
+	p.prints[0] = printOf(m.Host)
+	for i, hash := range m.Groups[1:] {
+		p.prints[i+1] = printOf(hash)
+	}
 }
 
 // encodeBlocks fills blocks in and returns their size.

@@ -58,23 +58,29 @@ func (c *Cache) pass(ctx context.Context) error {
 	g := &c.purges
 	order := g.order.Load()
 	g.tallies.reset(g.passed.Load(), order)
-	count := func(inMemory bool) func(string, *store.Meta) *store.Meta {
-		return func(_ string, meta *store.Meta) *store.Meta {
-			kept, m := c.judgeMatch(meta)
-			if newest := max(m.hard, m.soft); newest != 0 {
-				if kept == nil {
-					c.stats.Swept.Add(1)
-				}
-				if own(meta) {
-					g.tallies.add(newest, inMemory)
-				}
-			}
-			return kept
+	objects := int64(0)
+	inMemory := func(_ string, meta *store.Meta, value any) *store.Meta {
+		objects++
+		g.find(meta, value)
+		kept := c.judge(meta)
+		if kept == nil {
+			c.stats.Swept.Add(1)
 		}
+		return kept
+	}
+	onDisk := func(_ string, meta *store.Meta) *store.Meta {
+		kept, m := c.judgeMatch(meta)
+		if kept == nil {
+			c.stats.Swept.Add(1)
+		}
+		if newest := max(m.hard, m.soft); kept != meta && own(meta) {
+			g.tallies.add(newest, false)
+		}
+		return kept
 	}
 	passed := g.passed.Load()
-	err := c.store.Sweep(ctx, store.Sweep{Memory: count(true), Disk: count(false), Order: order, Hurry: g.crowded,
-		MemoryDone: func() { g.tallies.memoryDone(passed, order) }})
+	err := c.store.Sweep(ctx, store.Sweep{Memory: inMemory, Disk: onDisk, Order: order, Hurry: g.crowded,
+		MemoryDone: func() { g.tallies.memoryDone(order, objects, c.onlyOnDisk(objects)) }})
 	if err != nil {
 		return err
 	}
@@ -125,8 +131,10 @@ func (c *Cache) judgeMatch(meta *store.Meta) (*store.Meta, match) {
 // one: a vary marker, a slice, a coded body.
 func own(meta *store.Meta) bool {
 	p, err := decode(meta.Header)
-	return err == nil && p.varyBy == nil && len(p.fields) > 0
+	return err == nil && p.own()
 }
+
+func (p *response) own() bool { return p.varyBy == nil && len(p.fields) > 0 }
 
 // CountPurge says what purges would match now. What is on disk alone is estimated
 // from what is in memory, but for everything, which is known.
@@ -136,34 +144,26 @@ func (c *Cache) CountPurge(ctx context.Context, all []Purge) (PurgeCount, error)
 		return PurgeCount{}, err
 	}
 	hashes := make(map[uint64]bool, len(marks))
-	everything := false
+	everything, soft, now := false, true, time.Now().UnixNano()
 	for _, m := range marks {
 		hashes[m.hash] = true
-		everything = everything || m.kind == PurgeEverything
+		everything, soft = everything || m.kind == PurgeEverything, soft && m.soft
 	}
 	var matched, objects int64
-	err = c.store.Walk(ctx, func(_ string, meta *store.Meta) {
+	err = c.store.Walk(ctx, func(_ string, meta *store.Meta, _ any) {
 		objects++
 		named := everything || hashes[meta.URL] || hashes[meta.Host] ||
 			slices.ContainsFunc(meta.Groups, func(hash uint64) bool { return hashes[hash] })
-		if named && own(meta) && c.judge(meta) != nil {
+		if named && (!soft || meta.FreshUntil > now) && own(meta) && c.judge(meta) != nil {
 			matched++
 		}
 	})
 	if err != nil {
 		return PurgeCount{}, err
 	}
-	onDisk := int64(0)
-	for _, dir := range c.store.Stats().Disk.Directories {
-		onDisk += int64(dir.Objects)
-	}
-	onDisk = max(0, onDisk-objects)
-	n := PurgeCount{Memory: matched, MemoryCounted: true}
-	switch {
-	case everything:
-		n.Disk = onDisk
-	case objects > 0:
-		n.Disk = int64(float64(onDisk) * float64(matched) / float64(objects))
+	n := PurgeCount{Memory: matched, MemoryCounted: true, Disk: c.onlyOnDisk(objects)}
+	if !everything {
+		n.Disk = share(matched, objects, n.Disk)
 	}
 	return n, nil
 }

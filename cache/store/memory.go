@@ -53,7 +53,9 @@ type Memory struct {
 	// again, when set, is called by Lookup when an object is asked for the first,
 	// second, fourth ... time since its fill. It must not wait.
 	again func(*object)
-	stats memoryCounters
+	// leaving, when set, is called with what leaves and is in no other tier.
+	leaving func(*Meta, any)
+	stats   memoryCounters
 }
 
 // Bounds of the queues to the owner; parts of the budget that the sketch has and
@@ -151,7 +153,7 @@ func (m *Memory) Open(key Key) (*Stored, error) {
 // publish makes o the object of its key.
 func (m *Memory) publish(o *object) {
 	if old := m.index.put(o); old != nil {
-		m.leave(old)
+		m.leave(old, true)
 	}
 	m.stats.commits.Add(1)
 	m.policy.add(o, o.record.Load().charge+o.memory(), m.clock.Load())
@@ -161,8 +163,12 @@ func (m *Memory) publish(o *object) {
 }
 
 // leave takes an object that was unlinked from the index the rest of the way
-// out. Its record is the last, as it is found no more.
-func (m *Memory) leave(o *object) {
+// out. Its record is the last, as it is found no more. last says that no tier has it
+// now.
+func (m *Memory) leave(o *object, last bool) {
+	if r := o.record.Load(); last && m.leaving != nil {
+		m.leaving(&r.meta, r.value)
+	}
 	m.policy.gone(o)
 	m.used.Add(-o.record.Load().charge)
 	o.release()
@@ -201,7 +207,7 @@ func (m *Memory) Freshen(key Key, meta Meta) error {
 func (m *Memory) Remove(key Key) error {
 	if o := m.index.remove(key); o != nil {
 		m.stats.removes.Add(1)
-		m.leave(o)
+		m.leave(o, true)
 	}
 	return nil
 }
@@ -218,18 +224,6 @@ func (m *Memory) reserve(n int64) bool {
 		}
 	}
 	return true
-}
-
-// free gives n bytes back to the account.
-func (m *Memory) free(n int64) { m.used.Add(-n) }
-
-// wants says whether an object of so many bytes that is asked for now should be in
-// memory: there is room, or it is worth clearly more than what would leave for it.
-func (m *Memory) wants(h Hash, bytes int64) bool {
-	if m.used.Load()+bytes <= m.budget.Load() {
-		return true
-	}
-	return m.policy.prefers(h.Lo, bytes, m.clock.Load())
 }
 
 // reclaim frees some memory that nobody uses or evicts an object or a few. It
@@ -271,7 +265,7 @@ func (m *Memory) evicted(o *object) {
 	}
 	m.stats.evictions.Add(1)
 	m.stats.evictedBytes.Add(int64(len(o.data)))
-	m.leave(o)
+	m.leave(o, !o.onDisk.Load())
 }
 
 // Apply changes the budget. What no longer fits leaves at once.
@@ -300,7 +294,7 @@ func (m *Memory) Close() error {
 func (m *Memory) clear() {
 	m.index.all(func(o *object) {
 		if m.index.unlink(o) {
-			m.leave(o)
+			m.leave(o, false)
 		}
 	})
 }

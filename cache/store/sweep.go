@@ -18,7 +18,8 @@ import (
 // object stays; nil: it is removed from both tiers; or another: it gets that header.
 type Sweep struct {
 	// Memory judges what is in memory, Disk what is on disk and not in memory.
-	Memory, Disk func(key string, m *Meta) *Meta
+	Memory func(key string, m *Meta, value any) *Meta
+	Disk   func(key string, m *Meta) *Meta
 	// MemoryDone is called when all that was in memory has been judged.
 	MemoryDone func()
 	// Order: objects of this Order and above need not be judged.
@@ -81,10 +82,18 @@ func (t *Tiered) Has(key Key) bool {
 	return false
 }
 
-// Walk calls do for each object in memory. What comes or goes meanwhile may be
-// missed.
-func (t *Tiered) Walk(ctx context.Context, do func(key string, m *Meta)) error {
-	return t.eachInMemory(&pace{ctx: ctx, since: time.Now()}, func(o *object) { do(o.text, &o.record.Load().meta) })
+// SetLeaving sets who is told of what leaves memory and is not on disk, or no longer:
+// what is replaced, removed, or evicted without a copy. Once, before the store is used.
+func (t *Tiered) SetLeaving(leaving func(m *Meta, value any)) { t.memory.leaving = leaving }
+
+// Walk calls do for each object in memory, without pauses. What comes or goes meanwhile
+// may be missed.
+func (t *Tiered) Walk(ctx context.Context, do func(key string, m *Meta, value any)) error {
+	p := &pace{ctx: ctx, since: time.Now(), hurry: func() bool { return true }}
+	return t.eachInMemory(p, func(o *object) {
+		r := o.record.Load()
+		do(o.text, &r.meta, r.value)
+	})
 }
 
 func (t *Tiered) eachInMemory(p *pace, do func(*object)) error {
@@ -111,7 +120,7 @@ func (t *Tiered) Sweep(ctx context.Context, s Sweep) error {
 	p := &pace{ctx: ctx, hurry: s.Hurry, since: time.Now()}
 	err := t.eachInMemory(p, func(o *object) {
 		r := o.record.Load()
-		if now := s.Memory(o.text, &r.meta); now != &r.meta {
+		if now := s.Memory(o.text, &r.meta, r.value); now != &r.meta {
 			t.sweepObject(o, r, now)
 		}
 	})

@@ -85,7 +85,7 @@ func (n *node) open(cfg *config.Config) (err error) {
 		return err
 	}
 	keep := cfg.Store
-	keep.Prepare, keep.PrepareOnDisk = cache.Preparer(server.Encoders()), cache.Preparer(server.FileEncoders())
+	keep.Prepare = cache.Preparer(server.Encoders())
 	if n.store, err = store.Open(keep, n.log); err != nil {
 		return err
 	}

@@ -42,11 +42,34 @@ func (n *node) operatorPurges() admin.Purges {
 	if n.state.now() == starting {
 		return nil
 	}
-	return purgeAPI{n.purges}
+	return purgeAPI{n.purges, n.cache}
 }
 
 // purgeAPI is the log in the words of the operators' side.
-type purgeAPI struct{ log *purge.Log }
+type purgeAPI struct {
+	log   *purge.Log
+	cache *cache.Cache
+}
+
+// countWait bounds how long an answer waits for the count of what is in memory: a
+// walk over ten million responses takes some seconds.
+const countWait = 5 * time.Second
+
+// count has a receipt say exactly what its purge met in memory. Where that takes too
+// long it says what is known, and that it is not all.
+func (a purgeAPI) count(ctx context.Context, r *purge.Receipt) {
+	if r.Count.MemoryCounted || r.State != purge.Applied {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, countWait)
+	defer cancel()
+	if a.cache.CountMemory(ctx, r.Entry.Order) != nil {
+		return
+	}
+	if n, ok := a.cache.PurgeCount(r.Entry.Order); ok {
+		r.Count = n
+	}
+}
 
 func (a purgeAPI) Purge(ctx context.Context, p admin.PurgeRequest) (admin.Receipt, error) {
 	r, err := a.log.Purge(ctx, purgeRequest(&p))
@@ -77,6 +100,7 @@ func (a purgeAPI) Receipt(id string) (admin.Receipt, bool) {
 	if !ok {
 		return admin.Receipt{}, false
 	}
+	a.count(context.Background(), &r)
 	return purgeReceipt(&r), true
 }
 
@@ -90,6 +114,7 @@ func (a purgeAPI) List(before string, limit int) (page []admin.Receipt, next str
 	}
 	all := a.log.List(from, limit+1)
 	for i := range all[:min(limit, len(all))] {
+		a.count(context.Background(), &all[i]) // the first counts for all
 		page = append(page, purgeReceipt(&all[i]))
 	}
 	if len(all) > limit {

@@ -110,6 +110,9 @@ func TestPurgeAPI(t *testing.T) {
 		}
 		var r admin.Receipt
 		o.ask("POST", "/v1/purges?wait=all&timeout=5s", body, "", 200, &r)
+		if !r.Counts.MemoryCounted || r.Counts.Memory != 1 {
+			t.Errorf("%s: counts in the answer: %+v", tt.kind, r.Counts)
+		}
 		if get() == before {
 			t.Errorf("%s: still served", tt.kind)
 		}
@@ -119,7 +122,7 @@ func TestPurgeAPI(t *testing.T) {
 		}
 		var again admin.Receipt
 		o.ask("GET", "/v1/purges/"+r.ID, "", "", 200, &again)
-		if again.ID != r.ID || again.Reason != r.Reason || again.Actor == "" {
+		if again.ID != r.ID || again.Reason != r.Reason || again.Actor == "" || !again.Counts.MemoryCounted || again.Counts.Memory != 1 {
 			t.Errorf("%+v", again)
 		}
 		ids = append(ids, r.ID)
