@@ -11,6 +11,7 @@ import (
 // cli is every command, in the order that help shows them.
 type cli struct {
 	Serve       serveCmd       `cmd:"" help:"Run a node."`
+	Init        initCmd        `cmd:"" help:"Write the files that a new installation begins with."`
 	Check       checkCmd       `cmd:"" help:"Validate a configuration and print what it comes to."`
 	Status      statusCmd      `cmd:"" help:"Show how a node is doing."`
 	Reload      reloadCmd      `cmd:"" help:"Have a node read its configuration again."`
