@@ -8,7 +8,7 @@ FUZZTIME ?= 10s
 SOAKTIME ?= 10m
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-full soak check unit e2e bench bench-short bench-hitratio bench-store fuzz setup setup-full clean
+.PHONY: help build dist run test test-full soak check unit e2e bench bench-short bench-hitratio bench-store fuzz setup setup-full deploy-test clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,13 +18,16 @@ build: ## build bin/edge and bin/origin
 	$(GOBUILD) -o bin/edge ./cmd/edge
 	$(GOBUILD) -o bin/origin ./cmd/origin
 
+dist: ## write tarballs for linux/amd64 and linux/arm64 to dist/, the same bytes from the same source
+	@tools/dist.sh "$(GO)" "$(VERSION)"
+
 run: build ## start the sample origin and an edge in front of it on loopback, and show a miss and a hit
 	@tools/run.sh
 
 test: setup check unit e2e ## set up, check the style, run unit and end-to-end tests (under 15 minutes)
 
 test-full: export EDGE_FULL = 1
-test-full: setup setup-full check unit e2e ## as test, with the slow tests too
+test-full: setup setup-full check unit deploy-test e2e ## as test, with the slow tests too
 
 soak: export EDGE_SOAK = $(SOAKTIME)
 soak: setup build ## long kill, flood and endurance runs, SOAKTIME each (default 10m)
@@ -71,6 +74,9 @@ unit:
 	@packages=$$($(GO) list ./... | grep -v '/e2e$$') || exit 1; \
 	if command -v gcc >/dev/null 2>&1; then set -- -race; export CGO_ENABLED=1; else set --; echo "SKIPPED: race detector (no gcc)"; fi; \
 	set -x; $(GO) test "$$@" -timeout 20m $$packages && $(GO) test -count=1 -run 'HoldsItsBudget|AllocatesNothing|IdleMemory' ./cache/... ./server/...
+
+deploy-test:
+	cd deploy/test && $(GO) vet ./... && $(GO) test ./...
 
 e2e:
 	$(GO) test -count=1 -timeout 30m ./e2e

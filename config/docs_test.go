@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"path/filepath"
 	"reflect"
 	"regexp"
 	"slices"
@@ -322,5 +323,35 @@ func TestDeployedExample(t *testing.T) {
 	}
 	if _, err := Parse(exampleFile, bare, environment("")); err != nil {
 		t.Errorf("without the comments: %v", err)
+	}
+}
+
+// Configuration that a document shows has keys that are there, and values of their
+// kinds. What it leaves out is not missed: most show a part.
+func TestDocumentsShowRealKeys(t *testing.T) {
+	files, err := filepath.Glob("../docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, file := range append(files, "../README.md") {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, block := range regexp.MustCompile("(?ms)^```yaml\n(.*?)^```$").FindAllSubmatch(text, -1) {
+			if bytes.HasPrefix(block[1], []byte("scrape_configs:")) || bytes.Contains(block[1], []byte("htp:")) {
+				continue // Prometheus's; and the one that shows what mistakes look like
+			}
+			n++
+			d := newDecoder(file, func(name string) (string, bool) { return "1", !strings.HasSuffix(name, "_FILE") })
+			d.document(block[1], new(Config))
+			if err := d.err(); err != nil {
+				t.Errorf("%v\nin\n%s", err, block[1])
+			}
+		}
+	}
+	if n < 5 {
+		t.Errorf("%d configurations were found: the test looks in the wrong place", n)
 	}
 }
