@@ -8,25 +8,30 @@
 # BuildKit sets TARGETARCH by --platform; the classic builder takes it as given.
 
 ARG GO_IMAGE=golang:1.26
-FROM ${GO_IMAGE} AS build
+FROM ${GO_IMAGE} AS source
 WORKDIR /src
 COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
-ARG TARGETARCH=
-ARG VERSION=dev
 ENV CGO_ENABLED=0 GOOS=linux
-RUN export GOARCH="${TARGETARCH:-$(go env GOHOSTARCH)}" && \
-    go build -trimpath -buildvcs=false -ldflags "-s -w -buildid= -X main.version=${VERSION}" -o /out/edge ./cmd/edge && \
-    go build -trimpath -buildvcs=false -ldflags "-s -w -buildid=" -o /out/origin ./cmd/origin && \
-    mkdir -p /out/data
+
+FROM source AS build-origin
+ARG TARGETARCH=
+RUN GOARCH="${TARGETARCH:-$(go env GOHOSTARCH)}" \
+    go build -trimpath -buildvcs=false -ldflags "-s -w -buildid=" -o /out/origin ./cmd/origin
 
 FROM scratch AS origin
-COPY --from=build /out/origin /origin
+COPY --from=build-origin /out/origin /origin
 USER 65532:65532
 EXPOSE 9000
 ENTRYPOINT ["/origin"]
 CMD ["--listen", "0.0.0.0:9000"]
+
+FROM source AS build
+ARG TARGETARCH=
+ARG VERSION=dev
+RUN mkdir -p /out/data && GOARCH="${TARGETARCH:-$(go env GOHOSTARCH)}" \
+    go build -trimpath -buildvcs=false -ldflags "-s -w -buildid= -X main.version=${VERSION}" -o /out/edge ./cmd/edge
 
 FROM scratch AS edge
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/

@@ -1,0 +1,393 @@
+package e2e
+
+import (
+	"context"
+	"debug/elf"
+	"encoding/json"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// docker is a daemon to ask, this test's own where none runs.
+type docker struct{ env []string }
+
+// startDocker finds a daemon or starts one, with all that it keeps in a directory
+// of the test.
+func startDocker(t *testing.T) *docker {
+	t.Helper()
+	for _, program := range []string{"docker", "dockerd", "docker-compose", "busybox", "iptables"} {
+		need(t, program)
+	}
+	if os.Getuid() != 0 {
+		t.Skip("SKIPPED: images: dockerd wants root")
+	}
+	if exec.Command("docker", "info").Run() == nil {
+		return &docker{os.Environ()}
+	}
+	dir := t.TempDir()
+	socket := "unix://" + filepath.Join(dir, "docker.sock")
+	start(t, "dockerd", "--data-root", filepath.Join(dir, "data"), "--exec-root", filepath.Join(dir, "exec"),
+		"--pidfile", filepath.Join(dir, "pid"), "--host", socket, "--bridge", "none")
+	d := &docker{append(os.Environ(), "DOCKER_HOST="+socket)}
+	eventually(t, "dockerd answers", func() bool { return d.command("docker", "info").Run() == nil })
+	return d
+}
+
+func (d *docker) command(program string, args ...string) *exec.Cmd {
+	cmd := exec.Command(program, args...)
+	cmd.Env = d.env
+	return cmd
+}
+
+// run runs a client, which must succeed.
+func (d *docker) run(t *testing.T, program string, args ...string) string {
+	t.Helper()
+	out, err := d.command(program, args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s %s: %v\n%s", program, strings.Join(args, " "), err, tail(string(out), 40))
+	}
+	return strings.TrimSpace(string(out))
+}
+
+const builderImage = "edge-builder:e2e"
+
+// build builds a target of the Dockerfile.
+func (d *docker) build(t *testing.T, kit bool, name, target string, args ...string) {
+	t.Helper()
+	client := "docker"
+	if kit && d.command("docker", "buildx", "version").Run() != nil {
+		client = "/usr/bin/docker" // Debian's has BuildKit without a plugin
+	}
+	cmd := d.command(client, append(append([]string{"build", "--build-arg", "GO_IMAGE=" + builderImage, "--target", target, "-t", name}, args...), "..")...)
+	cmd.Env = append(cmd.Env, "DOCKER_BUILDKIT="+strconv.Itoa(map[bool]int{false: 0, true: 1}[kit]))
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("build %s (BuildKit %v): %v\n%s", name, kit, err, tail(string(out), 40))
+	}
+}
+
+// The Dockerfile builds as it stands, with both builders and for both
+// architectures, and its images are what docs/install.md says.
+func TestContainers(t *testing.T) {
+	full(t)
+	d := startDocker(t)
+	standin := d.command("../tools/standin.sh", builderImage)
+	standin.Dir = "."
+	if out, err := standin.CombinedOutput(); err != nil {
+		t.Fatalf("standin.sh: %v\n%s", err, out)
+	}
+	t.Run("images", d.testImages)
+	t.Run("compose", d.testCompose)
+}
+
+func (d *docker) testImages(t *testing.T) {
+	d.build(t, false, "edge-origin", "origin")
+	d.build(t, false, "edge", "edge")
+	d.build(t, true, "edge:arm64", "edge", "--build-arg", "TARGETARCH=arm64")
+	var images []struct {
+		Size   int64
+		Config struct {
+			User        string
+			Healthcheck struct{ Test []string }
+		}
+	}
+	if err := json.Unmarshal([]byte(d.run(t, "docker", "image", "inspect", "edge")), &images); err != nil {
+		t.Fatal(err)
+	}
+	if got := images[0]; got.Size > 40<<20 || got.Config.User != "65532:65532" || len(got.Config.Healthcheck.Test) != 3 {
+		t.Errorf("the image: %+v", got)
+	}
+	dir := t.TempDir()
+	for name, machine := range map[string]elf.Machine{"edge": elf.EM_X86_64, "edge:arm64": elf.EM_AARCH64} {
+		id := d.run(t, "docker", "create", name)
+		to := filepath.Join(dir, name)
+		d.run(t, "docker", "cp", id+":/edge", to)
+		d.run(t, "docker", "rm", id)
+		f, err := elf.Open(to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if f.Machine != machine {
+			t.Errorf("%s holds a program for %s", name, f.Machine)
+		}
+		if libraries, _ := f.ImportedLibraries(); len(libraries) > 0 {
+			t.Errorf("%s is not static: %v", name, libraries)
+		}
+		_ = f.Close()
+	}
+}
+
+// Two builds of the same source in different places give the same bytes.
+func TestReproducible(t *testing.T) {
+	full(t)
+	var sums []string
+	for range 2 {
+		dir := t.TempDir()
+		ran(t, "sh", "-c", "cd .. && git ls-files -z | tar --null --no-recursion -T - -c | tar -C "+dir+" -x")
+		cmd := exec.Command("tools/dist.sh", "go", "test")
+		cmd.Dir, cmd.Env = dir, append(os.Environ(), "ARCHES=amd64")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("dist.sh: %v\n%s", err, out)
+		}
+		sums = append(sums, strings.Fields(ran(t, "sha256sum", filepath.Join(dir, "dist/edge-test-linux-amd64.tar.gz")))[0])
+	}
+	if sums[0] != sums[1] {
+		t.Errorf("two builds differ: %v", sums)
+	}
+}
+
+// compose is a running deploy/compose.
+type compose struct {
+	*docker
+	t *testing.T
+}
+
+func (c *compose) run(args ...string) string {
+	c.t.Helper()
+	return c.docker.run(c.t, "docker-compose", append([]string{"-p", "edgee2e", "-f", "../deploy/compose/compose.yaml"}, args...)...)
+}
+
+func (c *compose) container(service string) string { return c.run("ps", "-q", service) }
+
+var composeNodes = map[string]string{"fra": "172.30.250.11", "iad": "172.30.250.12", "sin": "172.30.250.13"}
+
+// One network of pretended clients for each site, as in places.txt.
+var composeClients = map[string]string{"fra": "192.0.2.0/24", "iad": "198.51.100.0/24", "sin": "203.0.113.0/24"}
+
+const composeToken = "edge-demonstration-on-loopback-only"
+
+// resolve asks a node's DNS on behalf of clients of a site.
+func (c *compose) resolve(server, site string) string {
+	out, _ := exec.Command("dig", "+short", "+time=1", "+tries=2", "-p", "5353", "@"+composeNodes[server], "+subnet="+composeClients[site], "www.cdn.example", "A").Output()
+	return strings.TrimSpace(string(out))
+}
+
+// get fetches a path from an address and returns the status, and what the node
+// there says of its cache.
+func (c *compose) get(address, path string) (int, string) {
+	client := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := client.Get("http://" + address + ":8080" + path)
+	if err != nil {
+		return 0, err.Error()
+	}
+	defer resp.Body.Close()
+	_, _ = io.Copy(io.Discard, resp.Body)
+	return resp.StatusCode, resp.Header.Get("Cache-Status")
+}
+
+// api asks a node's admin listener.
+func (c *compose) api(method, node, path, body string, answer any) int {
+	c.t.Helper()
+	req, err := http.NewRequest(method, "http://"+composeNodes[node]+":8081"+path, strings.NewReader(body))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+composeToken)
+	req.Header.Set("Content-Type", "application/json")
+	client := http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := client.Do(req)
+	if err != nil {
+		return 0
+	}
+	defer resp.Body.Close()
+	if answer != nil {
+		if err := json.NewDecoder(resp.Body).Decode(answer); err != nil {
+			c.t.Fatalf("%s %s of %s: %v", method, path, node, err)
+		}
+	}
+	return resp.StatusCode
+}
+
+func (d *docker) testCompose(t *testing.T) {
+	need(t, "dig")
+	c := &compose{d, t}
+	d.env = append(d.env, "GO_IMAGE="+builderImage, "DOCKER_BUILDKIT=0")
+	t.Cleanup(func() {
+		if t.Failed() {
+			for node := range composeNodes {
+				t.Logf("%s said:\n%s", node, tail(c.run("logs", "--no-color", "--tail=30", node), 30))
+			}
+		}
+		c.run("down", "-v", "-t", "5")
+	})
+	c.run("up", "-d", "--build")
+	for node := range composeNodes {
+		eventually(t, node+" is healthy", func() bool {
+			return d.run(t, "docker", "inspect", "-f", "{{.State.Health.Status}}", c.container(node)) == "healthy"
+		})
+	}
+	t.Run("steering", func(t *testing.T) { (&compose{d, t}).testSteering() })
+	t.Run("purge", func(t *testing.T) { (&compose{d, t}).testPurge() })
+	t.Run("kill", func(t *testing.T) { (&compose{d, t}).testKill() })
+	t.Run("partition", func(t *testing.T) { (&compose{d, t}).testPartition() })
+	t.Run("rolling restart", func(t *testing.T) { (&compose{d, t}).testRollingRestart() })
+}
+
+// settle waits until all nodes answer each site's clients with that site's node.
+func (c *compose) settle() {
+	c.t.Helper()
+	for server := range composeNodes {
+		for site, address := range composeNodes {
+			within(c.t, 2*patience, server+" sends clients of "+site+" there", func() bool { return c.resolve(server, site) == address })
+		}
+	}
+}
+
+func (c *compose) testSteering() {
+	c.settle()
+	for site := range composeNodes {
+		if status, says := c.get(c.resolve("fra", site), "/"); status != 200 || !strings.HasPrefix(says, site+";") {
+			c.t.Errorf("clients of %s got %d from %q", site, status, says)
+		}
+	}
+}
+
+// cached has all nodes store a path.
+func (c *compose) cached(path string) {
+	c.t.Helper()
+	for node, address := range composeNodes {
+		eventually(c.t, node+" has stored "+path, func() bool {
+			_, says := c.get(address, path)
+			return strings.Contains(says, "; hit")
+		})
+	}
+}
+
+type receipt struct {
+	ID    string
+	State string
+	Nodes []struct{ Node, State string }
+}
+
+func (c *compose) testPurge() {
+	c.cached("/")
+	var r receipt
+	if status := c.api("POST", "iad", "/v1/purges?wait=all&timeout=10s", `{"urls": ["http://`+composeNodes["fra"]+`:8080/", "http://`+composeNodes["iad"]+`:8080/", "http://`+composeNodes["sin"]+`:8080/"]}`, &r); status != 200 {
+		c.t.Fatalf("the purge: %d %+v", status, r)
+	}
+	if len(r.Nodes) != 3 {
+		c.t.Errorf("the receipt is of %+v", r.Nodes)
+	}
+	for _, n := range r.Nodes {
+		if n.State != "applied" && n.State != "swept" {
+			c.t.Errorf("%s is %s", n.Node, n.State)
+		}
+	}
+	for node, address := range composeNodes {
+		if _, says := c.get(address, "/"); strings.Contains(says, "; hit") {
+			c.t.Errorf("%s has not forgotten: %s", node, says)
+		}
+	}
+}
+
+func (c *compose) testKill() {
+	c.run("kill", "sin")
+	within(c.t, 10*time.Second, "DNS sends clients of sin elsewhere", func() bool {
+		a := c.resolve("fra", "sin")
+		return a != "" && a != composeNodes["sin"]
+	})
+	if status, says := c.get(c.resolve("iad", "sin"), "/"); status != 200 {
+		c.t.Errorf("and there they get %d %s", status, says)
+	}
+	c.run("start", "sin")
+	c.settle()
+}
+
+// A node that is cut off is left out by the others, and serves nothing of what was
+// purged meanwhile once it is back.
+func (c *compose) testPartition() {
+	c.cached("/about")
+	id := c.container("sin")
+	c.docker.run(c.t, "docker", "network", "disconnect", "edgee2e_cdn", id)
+	within(c.t, 15*time.Second, "DNS sends clients of sin elsewhere", func() bool {
+		a := c.resolve("fra", "sin")
+		return a != "" && a != composeNodes["sin"]
+	})
+	var r receipt
+	if status := c.api("POST", "fra", "/v1/purges", `{"all": true}`, &r); status/100 != 2 {
+		c.t.Fatalf("the purge: %d", status)
+	}
+	within(c.t, 15*time.Second, "the receipt lists sin as unreachable", func() bool {
+		c.api("GET", "fra", "/v1/purges/"+r.ID, "", &r)
+		for _, n := range r.Nodes {
+			if n.Node == "sin" {
+				return n.State == "unreachable"
+			}
+		}
+		return false
+	})
+	c.docker.run(c.t, "docker", "network", "connect", "--ip", composeNodes["sin"], "edgee2e_cdn", id)
+	var says string
+	eventually(c.t, "sin answers again", func() bool {
+		var status int
+		status, says = c.get(composeNodes["sin"], "/about")
+		return status == 200
+	})
+	if strings.Contains(says, "; hit") {
+		c.t.Errorf("sin serves what was purged while it was away: %s", says)
+	}
+	eventually(c.t, "the receipt is complete", func() bool {
+		c.api("GET", "fra", "/v1/purges/"+r.ID, "", &r)
+		for _, n := range r.Nodes {
+			if n.State != "applied" && n.State != "swept" {
+				return false
+			}
+		}
+		return len(r.Nodes) == 3
+	})
+	c.settle()
+}
+
+// Under load, with clients that try the next address, no request is lost.
+func (c *compose) testRollingRestart() {
+	ctx, stop := context.WithCancel(context.Background())
+	var sent, lost atomic.Int64
+	var clients sync.WaitGroup
+	for site := range composeNodes {
+		clients.Go(func() {
+			for ctx.Err() == nil {
+				sent.Add(1)
+				if !c.tryAll(site) {
+					lost.Add(1)
+				}
+			}
+		})
+	}
+	for node := range composeNodes {
+		c.run("restart", "-t", "30", node)
+		eventually(c.t, node+" is healthy", func() bool {
+			return c.docker.run(c.t, "docker", "inspect", "-f", "{{.State.Health.Status}}", c.container(node)) == "healthy"
+		})
+		c.settle()
+	}
+	stop()
+	clients.Wait()
+	if lost.Load() > 0 || sent.Load() < 100 {
+		c.t.Errorf("%d requests of %d were lost", lost.Load(), sent.Load())
+	}
+}
+
+// tryAll asks the nearest node and then the others, as clients with several
+// addresses do.
+func (c *compose) tryAll(site string) bool {
+	addresses := []string{composeNodes[site]}
+	for other, address := range composeNodes {
+		if other != site {
+			addresses = append(addresses, address)
+		}
+	}
+	for _, address := range addresses {
+		if status, _ := c.get(address, "/"); status == 200 {
+			return true
+		}
+	}
+	return false
+}
