@@ -67,7 +67,7 @@ var walls = map[string][]string{
 	"go.uber.org/zap":                {"server"},
 	"github.com/chromedp/":           {"e2e"},
 	"go.yaml.in/yaml":                {"config", "cmd/edge"},
-	"github.com/miekg/dns":           {"dnsgeo", "pool"},
+	"github.com/miekg/dns":           {"dnsgeo", "pool", "bench"},
 	"github.com/oschwald/maxminddb":  {"dnsgeo"},
 	"github.com/phuslu/iploc":        {"dnsgeo"},
 	"net/http/pprof":                 {"admin"},

@@ -31,6 +31,7 @@ type settings struct {
 	assemble     bool
 	store        bool
 	reference    string // serve here instead of measuring; see reference.go
+	referenceDNS string // the same for DNS; see dns.go
 	behind       string
 	tlsDir       string
 }
@@ -48,6 +49,7 @@ func main() {
 	flag.BoolVar(&s.assemble, "assemble", false, "make the page of the results and do nothing else")
 	flag.BoolVar(&s.store, "store", false, "run the store's Go benchmarks, write their results and do nothing else")
 	flag.StringVar(&s.reference, "reference", "", "serve with Go's own servers at these two `addresses` (used by the measurement)")
+	flag.StringVar(&s.referenceDNS, "reference-dns", "", "serve DNS with miekg/dns at this `address` (used by the measurement)")
 	flag.StringVar(&s.behind, "behind", "", "origin `URL` for -reference")
 	flag.StringVar(&s.tlsDir, "tls", "", "`directory` of the certificate for -reference")
 	flag.Parse()
@@ -74,6 +76,8 @@ func run(ctx context.Context, s settings) error {
 		}
 		fmt.Println(result.markdown())
 		return result.write(filepath.Join(s.results, "store.json"))
+	case s.referenceDNS != "":
+		return servePlainDNS(ctx, s.referenceDNS)
 	case s.reference != "":
 		return serveReference(ctx, s.reference, s.tlsDir, s.behind)
 	}

@@ -94,6 +94,11 @@ func topics(s *stage) []*topic {
 		{
 			name: "idle", title: "Idle connections", sides: all, instead: measureIdle,
 		},
+		{name: "dns", title: "DNS over UDP, addresses by the client's network", text: dnsLoadText, instead: measureDNS},
+		{
+			name: "dns-map", title: "DNS with a map of 1,000,000 networks and a city database of 300,000",
+			text: dnsLoadText + " Both sides are the edge.", instead: measureDNSMap,
+		},
 	}
 }
 

@@ -20,6 +20,11 @@ type Keeper interface {
 	store.Store
 	// Lookup answers from memory alone, without blocking or allocating.
 	Lookup(store.Key) (store.Stored, bool)
+	// LookupFile is Lookup that also finds what is on disk and needs no reading but
+	// that of its body.
+	LookupFile(store.Key) (store.Stored, bool)
+	// Bring is Open for what memory should have at hand.
+	Bring(store.Key) (*store.Stored, error)
 	Hasher() store.Hasher
 	// Has says whether there may be something under the key, without I/O.
 	Has(store.Key) bool

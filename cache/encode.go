@@ -104,7 +104,7 @@ func (c *Cache) makeCoded(e encoding, made *encoders) error {
 		return nil // replaced
 	}
 	key := c.store.Hasher().Key(string(appendCoded([]byte(e.key), p, e.coding)))
-	if there, err := c.store.Open(key); err == nil {
+	if there, err := c.store.Bring(key); err == nil {
 		there.Close()
 		return nil
 	}

@@ -8,8 +8,10 @@
 package cache
 
 import (
+	"net"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"edgecdn/cache/store"
@@ -34,8 +36,34 @@ type Hit struct {
 	request *Request
 }
 
-// Body returns the part of the stored body to send; valid until Release.
-func (h *Hit) Body() []byte { return h.stored.Bytes()[h.Offset : h.Offset+h.Length] }
+// Body returns the part of the stored body to send; valid until Release. nil where
+// there is none, or where it is in a file: InFile.
+func (h *Hit) Body() []byte {
+	if h.Length == 0 {
+		return nil
+	}
+	return h.stored.Bytes()[h.Offset : h.Offset+h.Length]
+}
+
+// InFile says that the body is to be sent with SendNow, SendTo and ReadAt.
+func (h *Hit) InFile() bool { return h.Length > 0 && h.stored.Bytes() == nil }
+
+// SendNow has the kernel send what the connection takes, without waiting, of the
+// part of the body to send, from off on. errors.ErrUnsupported: ReadAt can read it.
+func (h *Hit) SendNow(conn syscall.RawConn, off int64) (int64, error) {
+	return h.stored.SendNow(conn, h.Offset+off, h.Length-off)
+}
+
+// SendTo is SendNow that waits for the client.
+func (h *Hit) SendTo(conn *net.TCPConn, off int64) (int64, error) {
+	return h.stored.SendTo(conn, h.Offset+off, h.Length-off)
+}
+
+// ReadAt reads the part of the body to send.
+func (h *Hit) ReadAt(p []byte, off int64) (int, error) {
+	p = p[:min(int64(len(p)), h.Length-off)]
+	return h.stored.ReadAt(p, h.Offset+off)
+}
 
 // AppendFields appends the field lines to send with Status: Content-Length, Age,
 // Content-Range and Cache-Status included, hop-by-hop fields left out.

@@ -10,8 +10,9 @@ import (
 	"edgecdn/cache/store"
 )
 
-// Lookup returns the stored response that answers r at once: in memory, fresh,
-// selected by key and Vary. On false nothing is known; hand r to ServeHTTP. On
+// Lookup returns the stored response that answers r at once: in memory, or with its
+// header in memory and its body in a file where r is FromFile, fresh, selected by
+// key and Vary. On false nothing is known; hand r to ServeHTTP. On
 // true the caller sends the Hit and Releases it. r.Outcome is set on true.
 func (c *Cache) Lookup(r *Request) (Hit, bool) {
 	if r.HasBody || (r.Method != "GET" && r.Method != "HEAD") || r.Route.Bypass || !keyable(r) {
@@ -42,6 +43,10 @@ func (c *Cache) Lookup(r *Request) (Hit, bool) {
 	hit := Hit{stored: stored, resp: p, cache: c, request: r}
 	hit.answer(&conds, now)
 	hit.encode(&conds, now)
+	if hit.coding == "" && hit.stored.Bytes() == nil && conds.wantsCoded(&answer{status: hit.Status}) {
+		stored.Close()
+		return Hit{}, false // the disk may have it coded too
+	}
 	r.Outcome = Outcome{Hit: true, HasTTL: true, TTL: p.ttl(now), Tier: hit.stored.Tier()}
 	return hit, true
 }
@@ -51,7 +56,7 @@ func (c *Cache) Lookup(r *Request) (Hit, bool) {
 func (c *Cache) lookupMemory(r *Request) (store.Stored, bool) {
 	r.scratch = appendKey(r.scratch[:0], r)
 	hasher := c.store.Hasher()
-	stored, ok := c.lookupLive(hasher.Key(text(r.scratch)))
+	stored, ok := c.lookupLive(hasher.Key(text(r.scratch)), r.FromFile)
 	if !ok {
 		return stored, false
 	}
@@ -61,12 +66,16 @@ func (c *Cache) lookupMemory(r *Request) (store.Stored, bool) {
 	}
 	r.scratch = appendVariant(r.scratch, r, p)
 	stored.Close()
-	return c.lookupLive(hasher.Key(text(r.scratch)))
+	return c.lookupLive(hasher.Key(text(r.scratch)), r.FromFile)
 }
 
 // lookupLive is the store's Lookup without what purges have forgotten.
-func (c *Cache) lookupLive(key store.Key) (store.Stored, bool) {
-	stored, ok := c.store.Lookup(key)
+func (c *Cache) lookupLive(key store.Key, file bool) (stored store.Stored, ok bool) {
+	if file {
+		stored, ok = c.store.LookupFile(key)
+	} else {
+		stored, ok = c.store.Lookup(key)
+	}
 	if ok && !c.admits(&stored) {
 		stored.Close()
 		ok = false

@@ -54,6 +54,8 @@ type Request struct {
 	Proto     Proto
 	EarlyData bool // came in TLS early data (RFC 8470)
 	HasBody   bool // a body follows, even an empty chunked one
+	// FromFile: the engine can send a body out of a file, inline (Hit.Body is nil then).
+	FromFile bool
 	// Route is matched once, by the engine, before anything is looked up.
 	Route *route.Route
 	// Outcome is filled in by whoever answers and read by the access log.

@@ -132,3 +132,9 @@ func TestTypesOfAnOwner(t *testing.T) {
 		t.Errorf("types are %v, want %v", got, want)
 	}
 }
+
+func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+func addrPort(text string) netip.AddrPort {
+	return netip.AddrPortFrom(netip.MustParseAddr(text), 5353)
+}

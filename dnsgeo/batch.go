@@ -59,9 +59,11 @@ type datagram struct {
 
 // listenDatagrams opens a socket that shares its port with others of ours.
 func listenDatagrams(ctx context.Context, address string) (*datagrams, error) {
-	config := net.ListenConfig{Control: func(network, _ string, c syscall.RawConn) error {
+	config := net.ListenConfig{Control: func(network, bound string, c syscall.RawConn) error {
+		at, err := netip.ParseAddrPort(bound)
+		everywhere := err != nil || at.Addr().IsUnspecified()
 		var failed error
-		err := c.Control(func(fd uintptr) { failed = prepareSocket(int(fd), network) })
+		err = c.Control(func(fd uintptr) { failed = prepareSocket(int(fd), network, everywhere) })
 		return errors.Join(err, failed)
 	}}
 	conn, err := config.ListenPacket(ctx, "udp", address)
@@ -79,7 +81,9 @@ func listenDatagrams(ctx context.Context, address string) (*datagrams, error) {
 	return d, nil
 }
 
-func prepareSocket(fd int, network string) error {
+// prepareSocket sets options. A socket of all addresses is told which of them a
+// datagram came to; one of a single address has no need of that.
+func prepareSocket(fd int, network string, everywhere bool) error {
 	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1); err != nil {
 		return os.NewSyscallError("setsockopt SO_REUSEPORT", err)
 	}
@@ -90,9 +94,15 @@ func prepareSocket(fd int, network string) error {
 	// (RFC 9715 3.1); our answers are small.
 	if network == "udp4" {
 		_ = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_OMIT)
+		if !everywhere {
+			return nil
+		}
 		return os.NewSyscallError("setsockopt IP_PKTINFO", unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_PKTINFO, 1))
 	}
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_OMIT)
+	if !everywhere {
+		return nil
+	}
 	return os.NewSyscallError("setsockopt IPV6_RECVPKTINFO", unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1))
 }
 

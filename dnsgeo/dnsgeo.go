@@ -60,6 +60,7 @@ func New(cfg Config, log *slog.Logger) (*Responder, error) {
 		return nil, fmt.Errorf("dns: %w", err)
 	}
 	r := &Responder{log: log, cfg: cfg, signatures: newSignatures(), prober: newProber(&cfg), logLines: make(chan logged, logRoom)}
+	r.signatures.made = &r.stats.Signatures
 	r.adopt(z, nil, false)
 	r.snap.Store(&snapshot{zones: z, fleet: r.fleet(z, r.liveNodes(time.Now()), nil)})
 	return r, nil
@@ -75,7 +76,7 @@ func (r *Responder) Apply(cfg Config) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	cfg.Nodes = r.cfg.Nodes
-	r.adopt(z, r.snap.Load().zones, len(cfg.Secrets) == 0 && len(r.cfg.Secrets) == 0)
+	r.adopt(z, r.snap.Load().zones, cfg.drawn() && r.cfg.drawn())
 	r.cfg = cfg
 	if r.prober.same(&cfg) {
 		r.prober = r.prober.with(&cfg)

@@ -190,7 +190,7 @@ type signatures struct {
 	own     generations
 	passing generations
 
-	made, found atomic.Uint64
+	made *atomic.Uint64
 }
 
 type generations struct {
@@ -199,7 +199,7 @@ type generations struct {
 }
 
 func newSignatures() *signatures {
-	return &signatures{own: generations{most: signaturesKept / 2}, passing: generations{most: signaturesPassingKept / 2}}
+	return &signatures{made: new(atomic.Uint64), own: generations{most: signaturesKept / 2}, passing: generations{most: signaturesPassingKept / 2}}
 }
 
 func (c *signatures) kind(passing bool) *generations {
@@ -224,7 +224,6 @@ func (c *signatures) find(id signatureID, passing bool, now time.Time) *dns.RRSI
 	if !young {
 		c.keep(id, passing, found)
 	}
-	c.found.Add(1)
 	return found.rr
 }
 

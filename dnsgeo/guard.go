@@ -3,9 +3,13 @@ package dnsgeo
 // guard.go puts cookies and limits around all answers, those of both paths.
 
 import (
+	"bytes"
 	"crypto/rand"
 	"fmt"
+	"io"
 	"net/netip"
+	"os"
+	"slices"
 	"time"
 
 	"github.com/miekg/dns"
@@ -19,11 +23,49 @@ type Cookies struct {
 	// Required answers nobody over UDP without a valid one: clients that know
 	// cookies are given one (BADCOOKIE), others are sent to TCP. Default false.
 	Required bool `yaml:"required"`
+	// SecretFile holds the secret that all responders of a zone share, at least 16
+	// bytes of text in its first line; those before it may follow, a line each, until
+	// cookies of theirs are an hour old. Default: the cluster's secret, else one that
+	// is drawn at the start.
+	SecretFile string `yaml:"secret_file"`
+}
+
+const (
+	secretsMax      = 8
+	secretBytesMin  = 16
+	secretsBytesMax = 16 << 10
+)
+
+// readSecrets returns the lines of a file of secrets.
+func readSecrets(path string) ([][]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("cookies: %w", err)
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, secretsBytesMax+1))
+	if err != nil {
+		return nil, fmt.Errorf("cookies: read %s: %w", path, err)
+	}
+	var secrets [][]byte
+	for line := range bytes.Lines(text) {
+		if line = bytes.TrimSpace(line); len(line) > 0 {
+			secrets = append(secrets, line)
+		}
+	}
+	short := slices.ContainsFunc(secrets, func(s []byte) bool { return len(s) < secretBytesMin })
+	if len(text) > secretsBytesMax || len(secrets) == 0 || len(secrets) > secretsMax || short {
+		return nil, fmt.Errorf("cookies: %s is to have 1 to %d lines of at least %d bytes: make one with openssl rand -hex 32", path, secretsMax, secretBytesMin)
+	}
+	return secrets, nil
 }
 
 func (c Cookies) validate(report func(path, problem string)) {
 	if c.Off && c.Required {
 		report("required", "cannot be while cookies are off: leave one of them out")
+	}
+	if c.Off && c.SecretFile != "" {
+		report("secret_file", "has no effect while cookies are off: leave one of them out")
 	}
 }
 
@@ -44,6 +86,12 @@ func newGuard(cfg *Config) (*guard, error) {
 		return g, nil
 	}
 	secrets := cfg.Secrets
+	if file := cfg.Cookies.SecretFile; file != "" {
+		var err error
+		if secrets, err = readSecrets(file); err != nil {
+			return nil, err
+		}
+	}
 	if len(secrets) == 0 {
 		var drawn [32]byte
 		_, _ = rand.Read(drawn[:]) // never fails
@@ -97,6 +145,9 @@ func (f *finding) zoneID() uint32 {
 	}
 	return f.zone.number
 }
+
+// drawn tells whether cookies are of a secret that was drawn.
+func (c *Config) drawn() bool { return len(c.Secrets) == 0 && c.Cookies.SecretFile == "" }
 
 // adopt gives zones what outlives them, and what of before still fits. drawn says
 // that both made their cookies from a secret that was drawn.

@@ -2,6 +2,8 @@ package dnsgeo
 
 import (
 	"net/netip"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -146,6 +148,41 @@ func TestCookiesDrawn(t *testing.T) {
 	}
 }
 
+// Responders without a cluster share a file, and roll it over.
+func TestCookiesOfAFile(t *testing.T) {
+	cfg, _ := signedZone(t)
+	cfg.Cookies.SecretFile = filepath.Join(t.TempDir(), "secret")
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(cfg.Cookies.SecretFile, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const first, second = "0123456789abcdef", "fedcba9876543210"
+	write(first + "\n")
+	a, b := responder(t, cfg, twoNodes()), responder(t, cfg, twoNodes())
+	cookie := cookieOf(t, ask(t, a, withCookie(question("www.example.com.", dns.TypeA), "0102030405060708"), "192.0.2.1", udp))
+	again := func() string {
+		return cookieOf(t, ask(t, b, withCookie(question("www.example.com.", dns.TypeA), cookie), "192.0.2.1", udp))
+	}
+	if again() != cookie {
+		t.Error("another responder does not know the cookie")
+	}
+	write(second + "\n\n" + first + "\n")
+	if err := b.Apply(cfg); err != nil {
+		t.Fatal(err)
+	}
+	if renewed := again(); renewed == cookie || renewed == "" {
+		t.Errorf("under the next secret the cookie is %q", renewed)
+	}
+	for _, bad := range []string{"", "short", strings.Repeat(first+"\n", secretsMax+1)} {
+		write(bad)
+		if err := b.Apply(cfg); err == nil || !strings.Contains(err.Error(), "openssl rand -hex 32") {
+			t.Errorf("%q: %v", bad, err)
+		}
+	}
+}
+
 func TestCookiesRequired(t *testing.T) {
 	cfg, _ := signedZone(t)
 	cfg.Cookies.Required = true
@@ -211,6 +248,7 @@ func TestGuardConfig(t *testing.T) {
 		{"slip", Config{ResponseLimits: ResponseLimits{Slip: 101}}, "response_limits.slip 101 is not between"},
 		{"prefix", Config{ResponseLimits: ResponseLimits{Exempt: []string{"10.0.0.1/33"}}}, `response_limits.exempt[0] "10.0.0.1/33" is no network`},
 		{"cookies", Config{Cookies: Cookies{Off: true, Required: true}}, "cookies.required cannot be while cookies are off"},
+		{"secret", Config{Cookies: Cookies{Off: true, SecretFile: "x"}}, "cookies.secret_file has no effect"},
 		{"validity", Config{Zones: []Zone{{Name: "a.b", DNSSEC: DNSSEC{Keys: "k", Validity: time.Minute}}}}, "zones[0].dnssec.validity 1m0s is out of bounds"},
 		{"keys", Config{Zones: []Zone{{Name: "a.b", DNSSEC: DNSSEC{Validity: time.Hour}}}}, "zones[0].dnssec.keys is missing"},
 	} {

@@ -16,6 +16,7 @@ type Stats struct {
 	Queries, Dropped, Truncated atomic.Uint64
 	// Rereads of files of places, and those that failed.
 	Rereads, RereadFailures atomic.Uint64
+	Signatures              atomic.Uint64 // that were made
 	Panics                  atomic.Uint64 // queries that met a bug
 	Unsent                  atomic.Uint64 // answers that the system did not take
 	Limits                  LimitStats

@@ -228,14 +228,14 @@ func (z *zone) add(rr dns.RR) error {
 	}
 	o := z.at(name)
 	set := o.sets[h.Rrtype]
-	for _, have := range set {
-		if dns.IsDuplicate(have, rr) {
-			return nil
-		}
-		low := min(have.Header().Ttl, h.Ttl)
-		have.Header().Ttl, h.Ttl = low, low
+	if !slices.ContainsFunc(set, func(have dns.RR) bool { return dns.IsDuplicate(have, rr) }) {
+		set = append(set, rr)
 	}
-	o.sets[h.Rrtype] = append(set, rr)
+	low := min(set[0].Header().Ttl, h.Ttl)
+	for _, one := range set {
+		one.Header().Ttl = low
+	}
+	o.sets[h.Rrtype] = set
 	o.cut = o.cut || h.Rrtype == dns.TypeNS && name != z.apex
 	return nil
 }

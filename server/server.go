@@ -48,6 +48,10 @@ type Seam struct {
 // cache.Preparer.
 func Encoders() [3]cache.Encoder { return [3]cache.Encoder{h1.Encode, h2.Encode, h3.Encode} }
 
+// FileEncoders makes those that go with bodies out of files, for Config.PrepareOnDisk
+// of the store: only HTTP/1.1 has such hits.
+func FileEncoders() [3]cache.Encoder { return [3]cache.Encoder{h1.Encode} }
+
 // Stats counts since start, what all protocols share and what each has to itself.
 type Stats struct {
 	Gate *gate.Stats

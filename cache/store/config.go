@@ -19,8 +19,11 @@ type Config struct {
 
 	// Prepare makes of a Meta what lookups want ready (the decoded response) and
 	// says how many bytes it holds beside Meta; called once for each object that
-	// enters memory and for each Open from disk. Set by main, not by a file.
+	// enters memory and for Opens from disk. Set by main, not by a file.
 	Prepare func(*Meta) (value any, bytes int64, err error) `yaml:"-"`
+	// PrepareOnDisk does that for what is opened on disk and stays there; Prepare
+	// where it is nil.
+	PrepareOnDisk func(*Meta) (value any, bytes int64, err error) `yaml:"-"`
 }
 
 // MemoryConfig bounds the memory tier.

@@ -42,6 +42,7 @@ type Disk struct {
 	known   bool   // seed was read from a directory; else this process made it up
 	volumes []*volume
 	prepare func(*Meta) (any, int64, error)
+	heads   heads
 	seen    atomic.Pointer[seenFilter]
 	tuning  tuning
 	claim   claim // of directories that come back
@@ -153,6 +154,9 @@ func (d *Disk) Open(key Key) (*Stored, error) {
 	if d.closed.Load() {
 		return nil, ErrClosed
 	}
+	if s, _, ok := d.lookup(key); ok {
+		return &s, nil
+	}
 	var found *Stored
 	var sequence uint64
 	why := ErrNotFound
@@ -188,22 +192,22 @@ func (d *Disk) openIn(v *volume, key Key) (*Stored, uint64, error) {
 	if err != nil {
 		return nil, 0, err
 	}
-	value, err := d.prepareMeta(&h.meta)
+	value, bytes, err := d.prepareMeta(&h.meta)
 	if err != nil {
 		body.release()
 		v.stats.unprepared.Add(1)
 		v.removeAt(printOf(key.Hash), word)
 		return nil, 0, fmt.Errorf("disk: prepare: %w: %w", ErrNotFound, err)
 	}
+	body.head, body.prepared = &diskHead{v: v, word: word, h: h, value: value}, bytes
 	return &Stored{meta: &h.meta, value: value, tier: tierDisk, src: body}, h.sequence, nil
 }
 
-func (d *Disk) prepareMeta(m *Meta) (any, error) {
+func (d *Disk) prepareMeta(m *Meta) (any, int64, error) {
 	if d.prepare == nil {
-		return nil, nil
+		return nil, 0, nil
 	}
-	value, _, err := d.prepare(m)
-	return value, err
+	return d.prepare(m)
 }
 
 // Create starts an object in the directory that its key belongs to among those

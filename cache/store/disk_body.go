@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
-	"net"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -20,6 +19,10 @@ type diskBody struct {
 	length     int64
 	pieceBytes int64 // of all pieces but the last
 	pieces     []*piece
+	// head of an object in one piece that was read for this body, and what Prepare
+	// said it holds.
+	head     *diskHead
+	prepared int64
 }
 
 // piece is a contiguous part of a body in a segment. A piece without segment
@@ -212,7 +215,7 @@ func (v *volume) readHead(seg *segment, word slotWord) (prefix, []byte, error) {
 
 // sendTo sends by sendfile what lies in files, after each piece was verified
 // once since the start.
-func (b *diskBody) sendTo(conn *net.TCPConn, off, n int64) (int64, error) {
+func (b *diskBody) sendTo(out syscall.RawConn, off, n int64, wait bool) (int64, error) {
 	if off < 0 || n < 0 || off+n > b.length {
 		return 0, fmt.Errorf("disk: send %d bytes at %d of %d: %w", n, off, b.length, io.ErrUnexpectedEOF)
 	}
@@ -223,23 +226,20 @@ func (b *diskBody) sendTo(conn *net.TCPConn, off, n int64) (int64, error) {
 			return 0, errors.ErrUnsupported
 		}
 	}
-	out, err := conn.SyscallConn()
-	if err != nil {
-		return 0, fmt.Errorf("disk: send: %w", err)
-	}
 	var sent int64
 	for i := first; sent < n; i++ {
 		in := off + sent - int64(i)*b.pieceBytes
-		k, err := b.v.sendPiece(out, b.pieces[i], b.pieceLength(i), in, min(n-sent, b.pieceLength(i)-in))
+		want := min(n-sent, b.pieceLength(i)-in)
+		k, err := b.v.sendPiece(out, b.pieces[i], b.pieceLength(i), in, want, wait)
 		sent += k
-		if err != nil {
+		if err != nil || k < want {
 			return sent, err
 		}
 	}
 	return sent, nil
 }
 
-func (v *volume) sendPiece(out syscall.RawConn, pc *piece, length, off, n int64) (int64, error) {
+func (v *volume) sendPiece(out syscall.RawConn, pc *piece, length, off, n int64, wait bool) (int64, error) {
 	if err := v.verifyOnce(pc, length); err != nil {
 		return 0, err
 	}
@@ -257,7 +257,7 @@ func (v *volume) sendPiece(out syscall.RawConn, pc *piece, length, off, n int64)
 	// Control keeps the segment's descriptor from being closed meanwhile; the
 	// offset is ours, so that the file's position plays no part.
 	err = in.Control(func(src uintptr) {
-		sent, sendErr = sendFile(out, int(src), pc.off+off, n)
+		sent, sendErr = sendFile(out, int(src), pc.off+off, n, wait)
 	})
 	if err == nil {
 		err = sendErr
@@ -279,21 +279,25 @@ func (v *volume) sendPiece(out syscall.RawConn, pc *piece, length, off, n int64)
 	return sent, fmt.Errorf("disk: send: %w", err)
 }
 
-// sendFile sends n bytes of src from off. Where the socket takes no more, Write
-// waits for it, up to the connection's deadline.
-func sendFile(out syscall.RawConn, src int, off, n int64) (int64, error) {
+// sendFile sends n bytes of src from off. Where the socket takes no more, it ends
+// or has Write wait for it, up to the connection's deadline.
+func sendFile(out syscall.RawConn, src int, off, n int64, wait bool) (int64, error) {
 	const callMax = 1 << 30
 	var sent int64
 	var sendErr error
+	send := unix.Sendfile
+	if n <= BodyMax && cached(src, off, n) {
+		send = sendCached
+	}
 	err := out.Write(func(dst uintptr) bool {
 		for sent < n {
-			k, err := unix.Sendfile(int(dst), src, &off, int(min(n-sent, callMax)))
+			k, err := send(int(dst), src, &off, int(min(n-sent, callMax)))
 			switch {
 			case k > 0:
 				sent += int64(k)
-			case errors.Is(err, unix.EAGAIN):
-				return false
-			case errors.Is(err, unix.EINTR):
+			case err == unix.EAGAIN:
+				return !wait
+			case err == unix.EINTR:
 			case err != nil:
 				sendErr = err
 				return true

@@ -164,7 +164,7 @@ func (w *diskWriter) Commit(meta Meta) (*Stored, error) {
 		return nil, ErrLength
 	}
 	h := &objectHead{prefix: prefix{hash: w.key.Hash}, meta: cloneMeta(meta), key: w.key.Text}
-	value, err := w.d.prepareMeta(&h.meta)
+	value, _, err := w.d.prepareMeta(&h.meta)
 	if err != nil {
 		return nil, err
 	}

@@ -18,6 +18,8 @@ const (
 	idleGaps    = 4 // an object idle for longer has likely died
 	// forgetWindows: what is older than so many windows of the sketch counts half.
 	forgetWindows = 4
+	// copyMargin is by how much a copy must be worth more than what it displaces.
+	copyMargin = 2
 	// probationShare is the part of the budget that probation may fill before its
 	// oldest object has to compete: 1/20.
 	probationShare = 20
@@ -67,6 +69,21 @@ func (p *policy) evict(now, budget int64) *object {
 		victim.place = placeGone
 	}
 	return victim
+}
+
+// prefers says whether an object that is not here, but was just asked for, is worth
+// so much more than the least worthy of a few residents that it pays to copy it in.
+// Without a margin objects that are wanted alike would take turns for ever.
+func (p *policy) prefers(key uint64, cost, now int64) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	victim := p.leastWorthy(now, uint32(time.Now().Unix()))
+	if victim == nil {
+		return true // nobody to compete with
+	}
+	gap := max(float64(now-p.sketch.since)/float64(max(p.sketch.estimate(key), 1)), 1)
+	newcomer := 1 / (gap * math.Sqrt(float64(max(cost, 1))))
+	return newcomer > copyMargin*p.worth(victim, now, uint32(time.Now().Unix()))
 }
 
 // settle moves objects out of probation unjudged while the main part is far from

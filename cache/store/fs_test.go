@@ -203,6 +203,10 @@ func (f *faultFS) lock(path string) (io.Closer, error) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.dead { // killed meanwhile: a dead process holds no lock
+		_ = l.Close()
+		return nil, errDead
+	}
 	f.locks = append(f.locks, l)
 	return l, nil
 }

@@ -226,6 +226,18 @@ func (m *Memory) reserve(n int64) bool {
 	return true
 }
 
+// free gives n bytes back to the account.
+func (m *Memory) free(n int64) { m.used.Add(-n) }
+
+// wants says whether an object of so many bytes that is asked for now should be in
+// memory: there is room, or it is worth clearly more than what would leave for it.
+func (m *Memory) wants(h Hash, bytes int64) bool {
+	if m.used.Load()+bytes <= m.budget.Load() {
+		return true
+	}
+	return m.policy.prefers(h.Lo, bytes, m.clock.Load())
+}
+
 // reclaim frees some memory that nobody uses or evicts an object or a few. It
 // returns false when there is neither.
 func (m *Memory) reclaim() bool {

@@ -3,9 +3,9 @@ package store
 import (
 	"errors"
 	"io"
-	"net"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"unsafe"
 )
 
@@ -106,7 +106,9 @@ func (o *object) bytes() []byte { return o.data }
 func (o *object) ReadAt(p []byte, off int64) (int, error) { return readAt(o.data, p, off) }
 
 // sendTo leaves the sending to the caller: sendfile needs a file.
-func (o *object) sendTo(*net.TCPConn, int64, int64) (int64, error) { return 0, errors.ErrUnsupported }
+func (o *object) sendTo(syscall.RawConn, int64, int64, bool) (int64, error) {
+	return 0, errors.ErrUnsupported
+}
 
 func readAt(data, p []byte, off int64) (int, error) {
 	if off < 0 {

@@ -14,8 +14,10 @@ package store
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
+	"syscall"
 )
 
 // What the store's calls may answer; test with errors.Is.
@@ -111,8 +113,9 @@ type source interface {
 	// bytes returns the whole body if it is in memory, else nil.
 	bytes() []byte
 	// sendTo writes body[off:off+n] to a bare TCP connection without a copy in
-	// user space, or returns errors.ErrUnsupported before the first byte.
-	sendTo(conn *net.TCPConn, off, n int64) (int64, error)
+	// user space, or returns errors.ErrUnsupported before the first byte. It waits
+	// for the connection where told to, else it ends where that takes no more.
+	sendTo(conn syscall.RawConn, off, n int64, wait bool) (int64, error)
 	// release gives the reference back; the last one frees the bytes.
 	release()
 }
@@ -160,7 +163,16 @@ func (s *Stored) ReadAt(p []byte, off int64) (int, error) { return s.src.ReadAt(
 // replaced meanwhile is sent to its end. Nothing else may write to the
 // connection during the call.
 func (s *Stored) SendTo(conn *net.TCPConn, off, n int64) (int64, error) {
-	return s.src.sendTo(conn, off, n)
+	out, err := conn.SyscallConn()
+	if err != nil {
+		return 0, fmt.Errorf("store: send: %w", err)
+	}
+	return s.src.sendTo(out, off, n, true)
+}
+
+// SendNow is SendTo that ends where the connection takes no more for now.
+func (s *Stored) SendNow(conn syscall.RawConn, off, n int64) (int64, error) {
+	return s.src.sendTo(conn, off, n, false)
 }
 
 // Close gives the reference back. The body must not be touched afterwards.

@@ -39,6 +39,9 @@ const (
 	offersMax = 1024
 	// offerTries: how often a copy is begun anew because its stripe changed.
 	offerTries = 3
+	// judgeEvery: of so many hits on disk without reading one is asked whether
+	// memory would rather have the object. To judge costs as much as a lookup.
+	judgeEvery = 8
 )
 
 // A stripe orders the changes to the keys that share it.
@@ -60,7 +63,11 @@ func Open(cfg Config, log *slog.Logger) (*Tiered, error) {
 		offers: make(chan *object, offersMax),
 	}
 	if len(cfg.Disk) > 0 {
-		disk, err := OpenDisk(cfg.Disk, cfg.Prepare, log)
+		prepare := cfg.PrepareOnDisk
+		if prepare == nil {
+			prepare = cfg.Prepare
+		}
+		disk, err := OpenDisk(cfg.Disk, prepare, log)
 		if err != nil {
 			return nil, err
 		}
@@ -69,6 +76,7 @@ func Open(cfg Config, log *slog.Logger) (*Tiered, error) {
 	t.memory = NewMemory(cfg.Memory, cfg.Prepare, log)
 	if t.disk != nil {
 		t.memory.again = t.offer
+		t.disk.heads.reserve, t.disk.heads.free, t.disk.heads.budget = t.memory.reserve, t.memory.free, t.memory.budget.Load
 	}
 	return t, nil
 }
@@ -79,6 +87,34 @@ func (t *Tiered) Hasher() Hasher { return t.hasher }
 // Lookup returns the object under key if it is in memory; see Memory.Lookup.
 func (t *Tiered) Lookup(key Key) (Stored, bool) { return t.memory.Lookup(key) }
 
+// LookupFile is Lookup for callers that can send a body out of a file (SendNow,
+// SendTo): it also finds objects on disk of which memory has the head. It reads
+// nothing from the disk. Where it finds nothing for an object that should come to
+// memory, Open brings it.
+func (t *Tiered) LookupFile(key Key) (Stored, bool) {
+	if s, ok := t.memory.Lookup(key); ok || t.disk == nil {
+		return s, ok
+	}
+	s, head, ok := t.disk.lookup(key)
+	if !ok {
+		return Stored{}, false
+	}
+	if head.hits.Add(1)%judgeEvery == 0 && t.wants(key.Hash, head.h) {
+		s.Close()
+		return Stored{}, false
+	}
+	at := t.memory.index.shard(key.Hash)
+	at.fills.Add(1) // no hit of memory's
+	t.memory.tick(at)
+	t.memory.sample(at, key.Hash.Lo)
+	return s, true
+}
+
+// wants says whether memory would be the better for an object from disk.
+func (t *Tiered) wants(hash Hash, h *objectHead) bool {
+	return t.memory.wants(hash, h.meta.Length+objectCharge(h.key, &h.meta))
+}
+
 func (t *Tiered) stripe(h Hash) *stripe { return &t.stripes[h.Lo%stripes] }
 
 // read returns the version of the stripe as of now.
@@ -88,8 +124,14 @@ func (s *stripe) read() uint64 {
 	return s.version
 }
 
-// Open implements Store.
-func (t *Tiered) Open(key Key) (*Stored, error) {
+// Open implements Store. What memory would be the better for comes there.
+func (t *Tiered) Open(key Key) (*Stored, error) { return t.open(key, false) }
+
+// Bring is Open for what memory should have though nobody asks for it by name: what
+// goes with another object that it has.
+func (t *Tiered) Bring(key Key) (*Stored, error) { return t.open(key, true) }
+
+func (t *Tiered) open(key Key, bring bool) (*Stored, error) {
 	if s, ok := t.memory.Lookup(key); ok {
 		return &s, nil
 	}
@@ -102,11 +144,16 @@ func (t *Tiered) Open(key Key) (*Stored, error) {
 		return nil, err
 	}
 	again := t.memory.policy.request(key.Hash.Lo, t.memory.clock.Load()) > 1
-	if again && s.meta.Length <= BodyMax {
-		if promoted := t.promote(key, s, version); promoted != nil {
-			s.Close()
-			return promoted, nil
-		}
+	if !again && !bring || s.meta.Length > BodyMax {
+		return s, nil
+	}
+	if !bring && !t.memory.wants(key.Hash, s.meta.Length+objectCharge(key.Text, s.meta)) {
+		t.disk.remember(s)
+		return s, nil
+	}
+	if promoted := t.promote(key, s, version); promoted != nil {
+		s.Close()
+		return promoted, nil
 	}
 	return s, nil
 }
@@ -140,7 +187,9 @@ func (t *Tiered) promote(key Key, from *Stored, version uint64) *Stored {
 	if err != nil {
 		return nil
 	}
+	t.disk.dropHead(key) // it is in memory whole now
 	t.stats.promotions.Add(1)
+	t.stats.promotedBytes.Add(from.meta.Length)
 	s.tier = tierDisk // this time it came from there
 	return s
 }
@@ -313,7 +362,11 @@ func (t *Tiered) Apply(cfg Config) error {
 			return err
 		}
 	}
-	return t.memory.Apply(cfg.Memory)
+	err := t.memory.Apply(cfg.Memory)
+	if t.disk != nil {
+		t.disk.heads.trimAll()
+	}
+	return err
 }
 
 // Run does the tiers' background work and returns when ctx has ended and all
@@ -360,8 +413,10 @@ type Stats struct {
 	// Copies from memory to disk: made; not made as the queue was full; failed;
 	// queued or under way now.
 	OffersTaken, OffersDropped, OffersFailed, OffersPending int64
-	// Copies from disk to memory.
-	Promotions int64
+	// Copies from disk to memory, and their bytes.
+	Promotions, PromotedBytes int64
+	// Memory of heads of objects on disk, and hits on disk that read only the body.
+	HeadBytes, HeadHits int64
 	// Fills that outgrew memory and went on to disk.
 	Spills int64
 	// Large objects that the disk tier did not admit.
@@ -371,7 +426,7 @@ type Stats struct {
 }
 
 type tieredCounters struct {
-	offersTaken, offersDropped, offersFailed, offersPending, promotions, spills, refused, outdatedKept atomic.Int64
+	offersTaken, offersDropped, offersFailed, offersPending, promotions, promotedBytes, spills, refused, outdatedKept atomic.Int64
 }
 
 // Stats returns the counts.
@@ -381,9 +436,13 @@ func (t *Tiered) Stats() Stats {
 	if t.disk != nil {
 		disk = t.disk.Stats()
 	}
-	return Stats{
+	st := Stats{
 		Memory: t.memory.Stats(), Disk: disk,
 		OffersTaken: c.offersTaken.Load(), OffersDropped: c.offersDropped.Load(), OffersFailed: c.offersFailed.Load(), OffersPending: c.offersPending.Load(),
-		Promotions: c.promotions.Load(), Spills: c.spills.Load(), Refused: c.refused.Load(), OutdatedKept: c.outdatedKept.Load(),
+		Promotions: c.promotions.Load(), PromotedBytes: c.promotedBytes.Load(), Spills: c.spills.Load(), Refused: c.refused.Load(), OutdatedKept: c.outdatedKept.Load(),
 	}
+	if t.disk != nil {
+		st.HeadBytes, st.HeadHits = t.disk.heads.bytes.Load(), t.disk.heads.used.Load()
+	}
+	return st
 }

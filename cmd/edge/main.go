@@ -85,7 +85,7 @@ func (n *node) open(cfg *config.Config) (err error) {
 		return err
 	}
 	keep := cfg.Store
-	keep.Prepare = cache.Preparer(server.Encoders())
+	keep.Prepare, keep.PrepareOnDisk = cache.Preparer(server.Encoders()), cache.Preparer(server.FileEncoders())
 	if n.store, err = store.Open(keep, n.log); err != nil {
 		return err
 	}

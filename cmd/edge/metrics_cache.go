@@ -77,6 +77,7 @@ func (emit emitter) store(s store.Stats) {
 	emit.gauge("edge_store_max_bytes", helpMaxBytes, float64(m.Budget), memory...)
 	emit.gauge("edge_store_memory_body_bytes", "Memory of bodies, outside of the Go heap, free parts included.", float64(m.Bodies))
 	emit.gauge("edge_store_memory_free_bytes", "Of the memory of bodies, what is free for the next.", float64(m.Free))
+	emit.gauge("edge_store_head_bytes", "Memory of headers of objects on disk.", float64(s.HeadBytes))
 	emit.gauge("edge_store_memory_fills", "Bodies that are being written to memory.", float64(m.Fills))
 	for _, c := range []struct {
 		name, help string
@@ -91,6 +92,8 @@ func (emit emitter) store(s store.Stats) {
 		{"edge_store_memory_duels_total", "Objects evicted from memory because ristretto gave them up.", m.Duels},
 		{"edge_store_memory_full_total", "Fills and new headers refused because nothing could be evicted for them.", m.Full},
 		{"edge_store_promotions_total", "Objects copied from disk to memory.", s.Promotions},
+		{"edge_store_promoted_bytes_total", "Bytes of the objects copied from disk to memory.", s.PromotedBytes},
+		{"edge_store_head_hits_total", "Hits on disk whose header was in memory.", s.HeadHits},
 		{"edge_store_copies_total", "Objects copied from memory to disk.", s.OffersTaken},
 		{"edge_store_copies_dropped_total", "Copies from memory to disk not made because too many were waiting.", s.OffersDropped},
 		{"edge_store_copies_failed_total", "Copies from memory to disk that failed.", s.OffersFailed},

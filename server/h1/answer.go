@@ -3,7 +3,9 @@ package h1
 // answer.go sends what needs no handler: hits and short replies.
 
 import (
+	"errors"
 	"strconv"
+	"sync"
 
 	"edgecdn/cache"
 	"edgecdn/server/gate"
@@ -38,16 +40,64 @@ func (c *conn) sendHit(x *gate.Exchange) {
 		fields[i] = cache.Field{}
 	}
 	c.endHeader(x)
-	if x.Request.Method != "HEAD" {
+	switch {
+	case x.Request.Method == "HEAD":
+		c.hand(x, nil)
+	case hit.InFile():
+		c.sendFile(x)
+	default:
 		body := hit.Body()
 		c.hand(x, body)
 		x.Written = int64(len(body))
-	} else {
-		c.hand(x, nil)
 	}
 	hit.Release()
 	c.end(x)
 }
+
+// sendFile sends a hit whose body is in a file: by the kernel, as far as that can.
+func (c *conn) sendFile(x *gate.Exchange) {
+	hit := &x.Hit
+	if c.send(nil) != nil {
+		x.Aborted = true
+		return
+	}
+	sent, err := hit.SendNow(c.raw, 0)
+	if err == nil && sent < hit.Length {
+		var n int64
+		n, err = c.guard.write(func() (int64, error) { return hit.SendTo(c.tcp, sent) })
+		sent += n
+	}
+	if errors.Is(err, errors.ErrUnsupported) {
+		sent, err = c.copyFile(hit, sent)
+	}
+	x.Written = sent
+	if err != nil {
+		c.fail(err)
+		x.Aborted, c.lingers = true, !c.reset // cut, so that the client sees it
+	}
+}
+
+// copyFile reads and writes what the kernel cannot send, from sent on.
+func (c *conn) copyFile(hit *cache.Hit, sent int64) (int64, error) {
+	buffer := fileBuffers.Get().(*[fileBytes]byte)
+	defer fileBuffers.Put(buffer)
+	for sent < hit.Length {
+		n, err := hit.ReadAt(buffer[:], sent)
+		if n == 0 {
+			return sent, err
+		}
+		if err := c.send(buffer[:n]); err != nil {
+			return sent, err
+		}
+		sent += int64(n)
+	}
+	return sent, nil
+}
+
+// fileBuffers is a table of room, not of state. Blocks under one checksum are as long.
+var fileBuffers = sync.Pool{New: func() any { return new([fileBytes]byte) }}
+
+const fileBytes = 64 << 10
 
 // hand sends an answer's body after what is held, or holds it back: for what is
 // put before it by the next request of a pipeline, which is here already.

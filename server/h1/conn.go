@@ -55,7 +55,8 @@ type conn struct {
 	outRoom *outRoom
 	out     []byte // waits to be written, of outRoom's bytes
 	vector  [2][]byte
-	writeN  int // of writeRaw
+	iovecs  [2]unix.Iovec // of vector, for the kernel
+	writeN  int           // of writeRaw
 	writeE  error
 	empty   func(fd uintptr) bool // writeRaw
 	writes  deadline
@@ -226,7 +227,7 @@ func (c *conn) took(n int, err error) error {
 func (c *conn) readRaw(fd uintptr) bool {
 	c.hold()
 	for {
-		n, err := unix.Read(int(fd), c.in[c.w:])
+		n, err := rawRead(int(fd), c.in[c.w:])
 		switch {
 		case err == unix.EINTR:
 			continue

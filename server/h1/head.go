@@ -160,7 +160,7 @@ func (c *conn) serve(x *gate.Exchange, head []byte, limits *gate.Limits) bool {
 		c.refuse(x, f)
 		return false
 	}
-	req.HasBody = length != 0
+	req.HasBody, req.FromFile = length != 0, c.raw != nil
 	x.ContentLength = length
 	c.settleClose(r, limits)
 	switch x.Decide() {
