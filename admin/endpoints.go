@@ -46,6 +46,7 @@ func (s *Server) endpoints() []endpoint {
 		{method: "GET", path: "/v1/openapi.json", scopes: read, handle: s.openapi},
 		{method: "GET", path: "/v1/status", scopes: read, handle: s.status},
 		{method: "GET", path: "/v1/locate", scopes: read, handle: s.locate},
+		{method: "GET", path: "/v1/origins", scopes: read, handle: s.origins},
 		{method: "GET", path: "/v1/config", scopes: read, handle: s.config},
 		{method: "POST", path: "/v1/reload", scopes: config, handle: s.reload},
 		{method: "POST", path: "/v1/drain", scopes: drain, handle: s.drain(true)},

@@ -24,6 +24,7 @@ type node struct {
 	drainErr  error
 	reloads   int
 	samples   []Sample
+	origins   []Origin
 	purges    *purgesFake // nil: still starting
 }
 
@@ -34,8 +35,9 @@ func (n *node) sources(data string) Sources {
 		Status: func() Status {
 			return Status{Version: "test", Phase: "serving", Started: time.Now().Add(-time.Minute), Config: ConfigStatus{File: "edge.yaml", Reloads: uint64(n.reloads)}}
 		},
-		Config: func() (any, error) { return map[string]any{"origins": map[string]any{}}, n.configErr },
-		Reload: func(context.Context) error { n.reloads++; return n.reloadErr },
+		Origins: func() []Origin { return n.origins },
+		Config:  func() (any, error) { return map[string]any{"origins": map[string]any{}}, n.configErr },
+		Reload:  func(context.Context) error { n.reloads++; return n.reloadErr },
 		Locate: func(client, _ string) (any, error) {
 			if client == "" {
 				return nil, errors.New("no address")

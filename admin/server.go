@@ -38,6 +38,8 @@ type Sources struct {
 	NotReady func() []string
 	// Status of the node; NotReady and UptimeSeconds are filled in here.
 	Status func() Status
+	// Origins returns the configured origins, none while the node starts.
+	Origins func() []Origin
 	// Config returns the configuration in force as something that encodes to
 	// JSON, secrets masked.
 	Config func() (any, error)

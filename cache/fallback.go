@@ -94,7 +94,7 @@ const (
 )
 
 // sendPage answers with the route's page; false where there is none.
-func (x *exchange) sendPage(status int, token string) bool {
+func (x *exchange) sendPage(status int, token string, more ...Field) bool {
 	rt := x.r.Route
 	if rt.Page == nil {
 		return false
@@ -108,14 +108,14 @@ func (x *exchange) sendPage(status int, token string) bool {
 	}
 	x.cache.stats.Pages.Add(1)
 	x.r.Outcome.Detail = detailPage
-	x.writeHeader(status, applyRules([]Field{
+	x.writeHeader(status, applyRules(append([]Field{
 		{"content-type", rt.PageType},
 		{"content-length", strconv.Itoa(len(rt.Page))},
 		{"cache-control", "no-store"},
 		{"date", httpDate(time.Now())},
 		{"proxy-status", proxy},
 		x.cache.statusField(x.r),
-	}, rt))
+	}, more...), rt))
 	if x.r.Method != http.MethodHead {
 		x.writeAll(rt.Page)
 	}

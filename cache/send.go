@@ -366,27 +366,38 @@ func (x *exchange) failFetch(err error) {
 		token, status = failed.ProxyError()
 	}
 	x.cache.log.Warn("cache: fetch failed", "host", x.r.Host, "origin", x.r.Route.Origin, "err", err)
-	if x.sendPage(status, token) {
+	later := retryAfter(err, status)
+	if x.sendPage(status, token, later...) {
 		return
 	}
-	x.fail(status, token, "the origin could not be asked or gave no usable answer")
+	x.fail(status, token, "the origin could not be asked or gave no usable answer", later...)
+}
+
+// retryAfter returns the field that says when to ask again, where an error knows.
+func retryAfter(err error, status int) []Field {
+	var known interface{ RetryAfter() time.Duration }
+	if status != http.StatusServiceUnavailable || !errors.As(err, &known) || known.RetryAfter() <= 0 {
+		return nil
+	}
+	// Rounded up: who comes early comes for nothing.
+	return []Field{{"retry-after", strconv.FormatInt(int64((known.RetryAfter()+time.Second-1)/time.Second), 10)}}
 }
 
 // fail answers with an error of our own (RFC 9209).
-func (x *exchange) fail(status int, token, why string) {
+func (x *exchange) fail(status int, token, why string, more ...Field) {
 	body := strconv.Itoa(status) + " " + http.StatusText(status) + ": " + why + "\n"
 	proxy := x.cache.name
 	if token != "" {
 		proxy += "; error=" + token
 	}
-	x.writeHeader(status, []Field{
+	x.writeHeader(status, append([]Field{
 		{"content-type", "text/plain; charset=utf-8"},
 		{"content-length", strconv.Itoa(len(body))},
 		{"cache-control", "no-store"},
 		{"date", httpDate(time.Now())},
 		{"proxy-status", proxy},
 		x.cache.statusField(x.r),
-	})
+	}, more...))
 	if x.r.Method != http.MethodHead {
 		x.writeAll([]byte(body))
 	}

@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"edgecdn/pool"
 )
 
 // Config is one origin.
@@ -48,7 +50,15 @@ type Config struct {
 	// on a connection: v1 or v2. Such a connection serves one client address and
 	// HTTP/1.1 only. Default: none.
 	ProxyProtocol string `yaml:"proxy_protocol"`
-	// Connections open at once to this origin; further requests wait. Default 256.
+	// Pool says where the origin is, if not at its URL, and which endpoint is asked.
+	Pool pool.Config `yaml:",inline"`
+	// Hash is what policy maglev spreads by: url or client. Default url.
+	Hash string `yaml:"hash"`
+	// Retries says what is sent again when an endpoint fails.
+	Retries Retries `yaml:"retries"`
+	// Hedging says what is sent twice because an endpoint is slow.
+	Hedging Hedging `yaml:"hedging"`
+	// Connections open at once to each endpoint; further requests wait. Default 256.
 	Connections int `yaml:"connections"`
 	// DialTimeout for a connection, TLS included. Default 5s.
 	DialTimeout time.Duration `yaml:"dial_timeout"`
@@ -76,7 +86,7 @@ func (c Config) WithDefaults() Config {
 	c.HeaderTimeout = cmp.Or(c.HeaderTimeout, 30*time.Second)
 	c.StallTimeout = cmp.Or(c.StallTimeout, 30*time.Second)
 	c.IdleTimeout = cmp.Or(c.IdleTimeout, 90*time.Second)
-	return c
+	return c.withPool()
 }
 
 // Validate reports everything that cannot work, each by its path in this struct.
@@ -110,6 +120,7 @@ func (c Config) Validate(report func(path, problem string)) {
 		report("insecure", "accepts any certificate, so that ca has no effect: keep one of them")
 	}
 	c.validateConnection(report)
+	c.validatePool(report)
 	if c.Connections < 0 || c.Connections > connectionsMax {
 		report("connections", fmt.Sprintf("%d is out of bounds: choose from 1 to %d", c.Connections, connectionsMax))
 	}
@@ -152,6 +163,7 @@ func (c *Config) validateDirectory(report func(path, problem string)) {
 	}{
 		{"url", c.URL != ""}, {"host", c.Host != ""}, {"server_name", c.ServerName != ""}, {"ca", c.CA != ""}, {"insecure", c.Insecure},
 		{"certificate", c.Certificate != ""}, {"key", c.Key != ""}, {"protocol", c.Protocol != ""}, {"proxy_protocol", c.ProxyProtocol != ""},
+		{"endpoints", len(c.Pool.Endpoints) > 0}, {"discover.name", c.Pool.Discover.Name != ""},
 	} {
 		if key.set {
 			report(key.path, "is for origins that are asked over a network, but directory names one on this machine: keep one of them")

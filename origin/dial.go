@@ -44,6 +44,19 @@ func (d *dialer) tcp(ctx context.Context, client string) (net.Conn, error) {
 	return c, nil
 }
 
+// probe opens a connection to an address for a probe, which is nobody's.
+func (d *dialer) probe(ctx context.Context, network, address string) (net.Conn, error) {
+	c, err := new(net.Dialer).DialContext(ctx, network, address)
+	if err != nil || d.up.cfg.ProxyProtocol == "" {
+		return c, err
+	}
+	if _, err := c.Write(appendProxy(nil, d.up.cfg.ProxyProtocol, "", address)); err != nil {
+		_ = c.Close() // the error that is returned says more
+		return nil, fmt.Errorf("PROXY header: %w", err)
+	}
+	return c, nil
+}
+
 // secure opens a TLS connection over which one of these protocols is spoken.
 func (d *dialer) secure(ctx context.Context, client string, protocols ...string) (*tls.Conn, error) {
 	under, err := d.tcp(ctx, client)

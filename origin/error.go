@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // Kind is a Proxy-Status error type (RFC 9209 2.3). It is the same in responses,
@@ -84,7 +85,9 @@ type Error struct {
 	Kind Kind
 	Err  error
 
-	unsent bool // no endpoint has seen a byte of the request
+	unsent  bool          // no endpoint has seen a byte of the request
+	refused bool          // by ourselves: nobody was asked
+	after   time.Duration // when asking again may help; 0 if nobody knows
 }
 
 // Error names the kind and the cause.
@@ -95,6 +98,9 @@ func (e *Error) Unwrap() error { return e.Err }
 
 // ProxyError returns the error type for Proxy-Status and the status that fits.
 func (e *Error) ProxyError() (token string, status int) { return string(e.Kind), e.Kind.Status() }
+
+// RetryAfter returns when asking again may help; 0 if nobody knows.
+func (e *Error) RetryAfter() time.Duration { return e.after }
 
 func errorf(kind Kind, format string, args ...any) *Error {
 	return &Error{Kind: kind, Err: fmt.Errorf(format, args...)}

@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"reflect"
 	"sync"
 	"testing"
 	"time"
@@ -20,6 +21,7 @@ import (
 	"go.uber.org/goleak"
 
 	"edgecdn/cmd/origin/script"
+	"edgecdn/pool"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -31,8 +33,16 @@ type fixture struct {
 }
 
 // open returns a Transport whose origin "o" has this configuration.
+// Unless it says something of them it tries once and has no breaker, so that tests see
+// each failure as it is.
 func open(t *testing.T, cfg Config) *fixture {
 	t.Helper()
+	if reflect.DeepEqual(cfg.Retries, Retries{}) {
+		cfg.Retries.Off = true
+	}
+	if cfg.Pool.Breaker == (pool.Breaker{}) {
+		cfg.Pool.Breaker.Off = true
+	}
 	transport, err := New(map[string]Config{"o": cfg}, nil)
 	if err != nil {
 		t.Fatal(err)

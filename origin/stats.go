@@ -33,6 +33,29 @@ func (h *Histogram) observe(d time.Duration) {
 	h.Sum.Add(int64(d))
 }
 
+// Why a request was sent again.
+const (
+	RetryConnect = iota // no connection
+	RetryFailure        // one that broke, or did not answer, or not properly
+	RetryStatus         // an answer that means failure
+	retryReasons
+)
+
+// RetryNames are the reasons' names.
+var RetryNames = [retryReasons]string{"connect", "failure", "status"}
+
+// Why a request was not sent again.
+const (
+	RefusedMethod = iota // it may have been done
+	RefusedBody          // too long to be kept
+	RefusedMax           // often enough
+	RefusedBudget        // others were
+	refusals
+)
+
+// RefusedNames are the reasons' names.
+var RefusedNames = [refusals]string{"method", "body", "max", "budget"}
+
 // Stats counts for one origin since its name was first configured. Every field
 // may be read at any time.
 type Stats struct {
@@ -46,6 +69,14 @@ type Stats struct {
 	// Repeated counts requests that net/http sent again on another connection
 	// because the origin had closed the one that it used first.
 	Repeated atomic.Uint64
+	// Retries counts requests sent again, by RetryConnect and so on.
+	Retries [retryReasons]atomic.Uint64
+	// RetriesRefused counts failures after which one was not, though another endpoint
+	// might have helped, by RefusedMethod and so on.
+	RetriesRefused [refusals]atomic.Uint64
+	// Hedges counts second requests beside a slow one, HedgesWon those that were
+	// answered first.
+	Hedges, HedgesWon atomic.Uint64
 	// HeaderTime is the time from RoundTrip to the response's header, the wait
 	// for a connection included.
 	HeaderTime Histogram

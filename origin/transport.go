@@ -14,15 +14,19 @@ import (
 	"maps"
 	"net/http"
 	"os"
+	"reflect"
 	"slices"
 	"sync"
 	"sync/atomic"
+
+	"edgecdn/pool"
 )
 
 // Transport sends requests to configured origins. Safe for concurrent use.
 type Transport struct {
 	log       *slog.Logger
 	upstreams atomic.Pointer[map[string]*upstream]
+	changed   chan struct{} // wakes Run
 
 	mu     sync.Mutex // of Apply and Close
 	closed bool
@@ -34,7 +38,7 @@ func New(origins map[string]Config, log *slog.Logger) (*Transport, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	t := &Transport{log: log}
+	t := &Transport{log: log, changed: make(chan struct{}, 1)}
 	t.upstreams.Store(&map[string]*upstream{})
 	if err := t.Apply(origins); err != nil {
 		return nil, err
@@ -56,7 +60,7 @@ func (t *Transport) Apply(origins map[string]Config) error {
 	next := make(map[string]*upstream, len(origins))
 	var problems []error
 	for _, name := range slices.Sorted(maps.Keys(origins)) {
-		up, err := renew(old[name], origins[name])
+		up, err := renew(old[name], origins[name], t.log.With("origin", name))
 		if err != nil {
 			problems = append(problems, fmt.Errorf("origin %s: %w", name, err))
 			continue
@@ -69,18 +73,29 @@ func (t *Transport) Apply(origins map[string]Config) error {
 	if len(problems) > 0 {
 		return errors.Join(problems...)
 	}
+	for name, up := range next {
+		if up == old[name] || up.files != nil {
+			continue
+		}
+		up.budget.apply(up.cfg.Retries.Budget, up.cfg.Retries.BudgetMin)
+		if err := up.pool.Apply(up.poolConfig()); err != nil {
+			return fmt.Errorf("origin %s: %w", name, err) // not after Validate
+		}
+	}
 	t.upstreams.Store(&next)
 	for name, up := range old {
-		if next[name] != up {
+		if next[name] == nil || next[name] != up && (up.links == nil || next[name].links != up.links) {
 			up.retire()
 		}
 	}
+	t.wake()
 	return nil
 }
 
 // renew returns old if cfg changes nothing, else a new upstream with old's
-// statistics.
-func renew(old *upstream, cfg Config) (*upstream, error) {
+// statistics, pool and, if they are made in the same way, connections. It changes
+// nothing that is in use.
+func renew(old *upstream, cfg Config, log *slog.Logger) (*upstream, error) {
 	var problems []error
 	cfg.Validate(func(path, problem string) {
 		problems = append(problems, fmt.Errorf("%s: %s", path, problem))
@@ -95,12 +110,24 @@ func renew(old *upstream, cfg Config) (*upstream, error) {
 	cfg = cfg.WithDefaults()
 	stats := &Stats{}
 	if old != nil {
-		if old.cfg == cfg && old.pem.equal(&pem) {
+		if reflect.DeepEqual(old.cfg, cfg) && old.pem.equal(&pem) {
 			return old, nil
 		}
 		stats = old.stats
 	}
-	return newUpstream(cfg, pem, stats)
+	up, err := newUpstream(cfg, pem, stats)
+	if err != nil || up.files != nil {
+		return up, err
+	}
+	if old != nil && old.files == nil {
+		if up.pool, up.budget, up.delays = old.pool, old.budget, old.delays; old.cfg.sameLink(cfg) && old.pem.equal(&pem) {
+			up.links = old.links
+		}
+		return up, nil
+	}
+	up.budget, up.delays = new(budget), new(delays)
+	up.pool, err = pool.New(up.poolConfig(), log)
+	return up, err
 }
 
 // pemFiles are the contents of the files that a configuration names.
@@ -136,6 +163,60 @@ func (t *Transport) Close() {
 	}
 }
 
+// Run looks up and probes endpoints until ctx ends, and returns when all that it
+// started is gone. Origins whose endpoints are configured and not probed work without.
+func (t *Transport) Run(ctx context.Context) error {
+	var work sync.WaitGroup
+	defer work.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	running := map[*pool.Pool]context.CancelFunc{}
+	for {
+		wanted := map[*pool.Pool]bool{}
+		for _, up := range *t.upstreams.Load() {
+			if up.pool == nil {
+				continue
+			}
+			wanted[up.pool] = true
+			if running[up.pool] == nil {
+				ctx, stop := context.WithCancel(ctx)
+				running[up.pool] = stop
+				work.Go(func() { _ = up.pool.Run(ctx) }) // it returns when told to, with nil
+			}
+		}
+		for p, stop := range running {
+			if !wanted[p] {
+				stop()
+				delete(running, p)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-t.changed:
+		}
+	}
+}
+
+func (t *Transport) wake() {
+	select {
+	case t.changed <- struct{}{}:
+	default:
+	}
+}
+
+// Pools yields the pool of each configured origin that has one, by name.
+func (t *Transport) Pools() iter.Seq2[string, *pool.Pool] {
+	return func(yield func(string, *pool.Pool) bool) {
+		upstreams := *t.upstreams.Load()
+		for _, name := range slices.Sorted(maps.Keys(upstreams)) {
+			if p := upstreams[name].pool; p != nil && !yield(name, p) {
+				return
+			}
+		}
+	}
+}
+
 // Stats yields the statistics of each configured origin, by name.
 func (t *Transport) Stats() iter.Seq2[string, *Stats] {
 	return func(yield func(string, *Stats) bool) {
@@ -159,11 +240,12 @@ func (t *Transport) Stats() iter.Seq2[string, *Stats] {
 // context is called as net/http does, for 1xx responses too, of which there may
 // be 16.
 //
-// A request may be sent twice, which Stats counts as Repeated: when a connection
-// that had been used before turns out closed before a byte of the answer, the
-// request has no body, and it is idempotent or has an Idempotency-Key. HTTP/2
-// requests that the origin says it did not process are sent again too. A request
-// with a body is sent once.
+// A request is sent again, to another endpoint where there is one, as long as it may
+// be (call.go), and the caller sees the last try. It may also be sent twice to one
+// endpoint, which Stats counts as Repeated: when a connection that had been used
+// before turns out closed before a byte of the answer, the request has no body, and it
+// is idempotent or has an Idempotency-Key; and over HTTP/2 when the origin says that
+// it did not process it.
 func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	to, ok := r.Context().Value(destinationKey{}).(destination)
 	if !ok {

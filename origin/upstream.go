@@ -5,22 +5,20 @@ package origin
 // way then end as they began.
 
 import (
-	"context"
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
-	"net"
 	"net/http"
 	"net/url"
 	"strings"
-	"sync"
-
 	"time"
 
 	"golang.org/x/net/http/httpguts"
+
+	"edgecdn/pool"
 )
 
 const (
@@ -43,9 +41,12 @@ type upstream struct {
 	tls   *tls.Config
 	stats *Stats
 	files *directory // in the place of what follows
+	links *links
 
-	mu      sync.Mutex
-	senders map[string]sender // by address; nil once the upstream is retired
+	// These live as long as the origin's name.
+	pool   *pool.Pool
+	budget *budget
+	delays *delays
 }
 
 func newUpstream(cfg Config, pem pemFiles, stats *Stats) (*upstream, error) {
@@ -57,7 +58,8 @@ func newUpstream(cfg Config, pem pemFiles, stats *Stats) (*upstream, error) {
 	if err != nil {
 		return nil, fmt.Errorf("url: %w", err)
 	}
-	up := &upstream{cfg: cfg, pem: pem, base: base, stats: stats, senders: make(map[string]sender)}
+	up := &upstream{cfg: cfg, pem: pem, base: base, stats: stats}
+	up.links = &links{up: up, senders: make(map[string]sender)}
 	tlsConfig := &tls.Config{
 		MinVersion:         tls.VersionTLS12,
 		ServerName:         cfg.ServerName,
@@ -81,43 +83,29 @@ func newUpstream(cfg Config, pem pemFiles, stats *Stats) (*upstream, error) {
 	return up, nil
 }
 
-// retire closes connections as they become idle.
+// retire gives back what it holds, connections as they become idle.
 func (up *upstream) retire() {
-	up.mu.Lock()
-	senders := up.senders
-	up.senders = nil
-	up.mu.Unlock()
-	for _, s := range senders {
-		s.retire()
+	if up.links != nil {
+		up.links.retire()
 	}
 }
 
-// to returns the sender to an endpoint.
-func (up *upstream) to(address string) sender {
-	up.mu.Lock()
-	defer up.mu.Unlock()
-	s, ok := up.senders[address]
-	if !ok {
-		s = newSender(up, address)
-		if up.senders == nil { // a request that was chosen for us before we were retired
-			s.retire()
-		} else {
-			up.senders[address] = s
-		}
+// poolConfig returns what the pool is to be: of the URL alone where nothing else is
+// configured.
+func (up *upstream) poolConfig() pool.Config {
+	cfg := up.cfg.Pool
+	cfg.Port = portOf(up.base)
+	if len(cfg.Endpoints) == 0 && cfg.Discover.Name == "" {
+		cfg.Endpoints = []pool.Endpoint{{Address: up.base.Host}}
 	}
-	return s
-}
-
-// address returns the host and port of the origin's URL.
-func (up *upstream) address() string {
-	port := up.base.Port()
-	if port == "" {
-		port = "80"
-		if up.base.Scheme == "https" {
-			port = "443"
-		}
+	d := &dialer{up: up}
+	cfg.Probe = pool.Probe{Host: cmp.Or(up.cfg.Host, up.base.Host), Dial: d.probe}
+	if up.base.Scheme == "https" {
+		cfg.Probe.TLS = up.tls.Clone()
+		cfg.Probe.TLS.ServerName = cmp.Or(up.cfg.ServerName, up.base.Hostname())
 	}
-	return net.JoinHostPort(up.base.Hostname(), port)
+	cfg.Gone = up.links.drop
+	return cfg
 }
 
 // roundTrip sends r for target.
@@ -128,42 +116,12 @@ func (up *upstream) roundTrip(r *http.Request, target string) (*http.Response, e
 		closeBody(r)
 		return nil, up.count(err)
 	}
-	resp, err := up.to(up.address()).roundTrip(out, target)
+	resp, err := newCall(up, out, target).run()
 	if err != nil {
-		return nil, up.count(err)
+		return nil, err
 	}
 	resp.Request = r
-	resp.Body = up.watch(resp)
 	return resp, nil
-}
-
-// watch returns the response's body, whose failure counts.
-func (up *upstream) watch(resp *http.Response) io.ReadCloser {
-	if _, ok := resp.Body.(io.Writer); ok || resp.Body == http.NoBody {
-		return resp.Body
-	}
-	return &answer{ReadCloser: resp.Body, up: up}
-}
-
-// answer is the body of a response on its way to the caller.
-type answer struct {
-	io.ReadCloser
-	up  *upstream
-	err error // sticky
-}
-
-func (a *answer) Read(p []byte) (int, error) {
-	if a.err != nil {
-		return 0, a.err
-	}
-	n, err := a.ReadCloser.Read(p)
-	if err != nil && err != io.EOF {
-		if e := (*Error)(nil); errors.As(err, &e) || errors.Is(err, context.Canceled) {
-			err = a.up.count(err)
-		}
-	}
-	a.err = err
-	return n, err
 }
 
 // outgoing returns the request as it is to be sent: what r says and nothing else.

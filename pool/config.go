@@ -154,27 +154,27 @@ func (c Config) WithDefaults() Config {
 	d, h, b := &c.Discover, &c.Health, &c.Breaker
 	if d.Name != "" {
 		d.Type = cmp.Or(d.Type, DiscoverA)
-		d.TTLMin = cmp.Or(d.TTLMin, time.Second)
-		d.TTLMax = cmp.Or(d.TTLMax, 5*time.Minute)
 	}
+	d.TTLMin = cmp.Or(d.TTLMin, min(time.Second, cmp.Or(d.TTLMax, time.Second)))
+	d.TTLMax = cmp.Or(d.TTLMax, max(5*time.Minute, d.TTLMin))
 	h.Type = cmp.Or(h.Type, HealthOff)
 	if h.Type == HealthHTTP {
 		h.Path = cmp.Or(h.Path, "/")
 	}
-	if h.Type != HealthOff {
-		h.Interval = cmp.Or(h.Interval, 5*time.Second)
-		h.Timeout = cmp.Or(h.Timeout, 2*time.Second)
-		h.Rise = cmp.Or(h.Rise, 2)
-		h.Fall = cmp.Or(h.Fall, 3)
-	}
-	b.Consecutive = cmp.Or(b.Consecutive, 5)
-	b.Ratio = cmp.Or(b.Ratio, 50)
-	b.Requests = cmp.Or(b.Requests, 20)
-	b.Window = cmp.Or(b.Window, 10*time.Second)
-	b.Open = cmp.Or(b.Open, time.Second)
-	b.OpenMax = cmp.Or(b.OpenMax, max(30*time.Second, b.Open))
-	b.Trials = cmp.Or(b.Trials, 3)
+	h.Interval = cmp.Or(h.Interval, 5*time.Second)
+	h.Timeout = cmp.Or(h.Timeout, 2*time.Second)
+	h.Rise = cmp.Or(h.Rise, 2)
+	h.Fall = cmp.Or(h.Fall, 3)
 	b.OpenShare = cmp.Or(b.OpenShare, 100)
+	if !b.Off {
+		b.Consecutive = cmp.Or(b.Consecutive, 5)
+		b.Ratio = cmp.Or(b.Ratio, 50)
+		b.Requests = cmp.Or(b.Requests, 20)
+		b.Window = cmp.Or(b.Window, 10*time.Second)
+		b.Open = cmp.Or(b.Open, time.Second)
+		b.OpenMax = cmp.Or(b.OpenMax, max(30*time.Second, b.Open))
+		b.Trials = cmp.Or(b.Trials, 3)
+	}
 	return c
 }
 
@@ -210,7 +210,7 @@ func (c Config) Validate(report func(path, problem string)) {
 
 func (d Discover) validate(report func(path, problem string)) {
 	if d.Name == "" {
-		if d.Type != "" || len(d.Resolvers) > 0 || d.TTLMin != 0 || d.TTLMax != 0 {
+		if d.Type != "" || len(d.Resolvers) > 0 {
 			report("name", "is missing: write the name to look up")
 		}
 		return
@@ -242,8 +242,8 @@ func (h Health) validate(report func(path, problem string)) {
 	web := h.Path != "" || h.Host != "" || len(h.Statuses) > 0 || h.Body != ""
 	switch h.Type {
 	case "", HealthOff:
-		if web || h.Interval != 0 || h.Timeout != 0 || h.Rise != 0 || h.Fall != 0 {
-			report("type", "is off, so that the rest has no effect: write http or tcp")
+		if web {
+			report("type", "is off, so that path, host, statuses and body have no effect: write http")
 		}
 		return
 	case HealthTCP:
@@ -310,7 +310,7 @@ func addressProblem(text string) string {
 		return "is missing: write host and port, such as 10.0.0.1:8080"
 	}
 	host, port := split(text)
-	if host == "" || strings.ContainsAny(host, ":/@ \\?#[]\t\r\n") && !isIP(host) {
+	if strings.Contains(text, "/") || host == "" || strings.ContainsAny(host, ":/@ \\?#[]\t\r\n") && !isIP(host) {
 		return fmt.Sprintf("%q is no address: write host and port, such as 10.0.0.1:8080 or [2001:db8::1]:8080", text)
 	}
 	if port != "" || strings.HasSuffix(text, ":") {

@@ -16,9 +16,8 @@ const firstProbe = time.Second
 // watch probes until ctx ends.
 func (p *Pool) watch(ctx context.Context, e *endpoint) {
 	p.mu.Lock()
-	h, probe := p.cfg.Health, p.cfg.Probe
+	h := p.cfg.Health
 	p.mu.Unlock()
-	probe = probe.by(h)
 	pause := rand.N(min(h.Interval, firstProbe))
 	for {
 		select {
@@ -27,6 +26,9 @@ func (p *Pool) watch(ctx context.Context, e *endpoint) {
 			return
 		case <-time.After(pause):
 		}
+		p.mu.Lock()
+		probe := p.cfg.Probe.by(h)
+		p.mu.Unlock()
 		start := time.Now()
 		err := probe.Check(ctx, e.address)
 		if ctx.Err() != nil {

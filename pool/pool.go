@@ -154,6 +154,9 @@ func (p *Pool) renew(slow bool) (gone []string) {
 		}
 		delete(old, spec.Address)
 		e.spec, e.found = spec, i >= len(p.cfg.Endpoints)
+		if p.cfg.Breaker.Off {
+			e.breaker = breaker{trials: e.breaker.trials}
+		}
 		next = append(next, e)
 	}
 	for address := range old {
@@ -322,6 +325,14 @@ func (p *Pool) check(hint Hint) (patience time.Duration, err error) {
 		return 0, nil
 	}
 	return p.cfg.QueueTimeout, nil
+}
+
+// Spare says whether an endpoint is usable that is not among those.
+func (p *Pool) Spare(avoid []string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	list, _ := p.candidates(time.Now(), Hint{Avoid: avoid, Only: true})
+	return len(list) > 0
 }
 
 // unavailable says when the first breaker lets a trial through, or the next probe

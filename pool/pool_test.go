@@ -293,7 +293,7 @@ func TestSlowStart(t *testing.T) {
 			if err := p.Apply(func() Config { c := static(3); c.Policy, c.SlowStart = policy, 10*time.Second; return c }()); err != nil {
 				t.Fatal(err)
 			}
-			for _, step := range []struct{ after, low, high int }{{0, 10, 80}, {5, 150, 260}, {5, 290, 380}} {
+			for _, step := range []struct{ after, low, high int }{{0, 10, 80}, {5, 110, 260}, {5, 270, 390}} {
 				time.Sleep(time.Duration(step.after) * time.Second)
 				got := 0
 				for range 1000 {

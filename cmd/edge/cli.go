@@ -14,6 +14,7 @@ type cli struct {
 	Init        initCmd        `cmd:"" help:"Write the files that a new installation begins with."`
 	Check       checkCmd       `cmd:"" help:"Validate a configuration and print what it comes to."`
 	Status      statusCmd      `cmd:"" help:"Show how a node is doing."`
+	Origins     originsCmd     `cmd:"" help:"Show origins, their endpoints, what probes say, and breakers."`
 	Reload      reloadCmd      `cmd:"" help:"Have a node read its configuration again."`
 	Drain       drainCmd       `cmd:"" help:"Have a node send its clients elsewhere."`
 	Undrain     undrainCmd     `cmd:"" help:"Take a drain back."`

@@ -65,6 +65,7 @@ func (n *node) openAdmin(cfg *config.Config) (err error) {
 		Data:     cfg.Data,
 		NotReady: n.notReady,
 		Status:   n.status,
+		Origins:  n.origins,
 		Config:   n.config,
 		Reload:   n.reload,
 		Drain:    n.drain,

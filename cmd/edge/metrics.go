@@ -55,6 +55,9 @@ func (n *node) samples(to func(admin.Sample)) {
 	for name, s := range n.origin.Stats() {
 		emit.origin(name, s)
 	}
+	for name, p := range n.origin.Pools() {
+		emit.pool(name, p.State(), p.Stats())
+	}
 }
 
 // emitter names samples shortly.

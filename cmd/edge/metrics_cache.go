@@ -208,4 +208,5 @@ func (emit emitter) origin(name string, s *origin.Stats) {
 	emit.counter("edge_origin_connections_dialed_total", "Connections opened.", s.ConnectionsDialed.Load(), label)
 	emit.counter("edge_origin_received_bytes_total", "Bytes received on connections, headers and TLS included.", s.BytesReceived.Load(), label)
 	emit.counter("edge_origin_sent_bytes_total", "Bytes sent on connections, headers and TLS included.", s.BytesSent.Load(), label)
+	emit.retries(name, s)
 }

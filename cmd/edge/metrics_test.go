@@ -30,6 +30,7 @@ import (
 	"edgecdn/config"
 	"edgecdn/dnsgeo"
 	"edgecdn/origin"
+	"edgecdn/pool"
 	"edgecdn/purge"
 	"edgecdn/server"
 	"edgecdn/server/gate"
@@ -257,6 +258,7 @@ func TestEveryCountIsExported(t *testing.T) {
 		{new(server.TLSStats), func(e emitter, s any) { e.tls(s.(*server.TLSStats)) }},
 		{new(cache.Stats), func(e emitter, s any) { e.cache(s.(*cache.Stats)) }},
 		{new(origin.Stats), func(e emitter, s any) { e.origin("o", s.(*origin.Stats)) }},
+		{new(pool.Stats), func(e emitter, s any) { e.pool("o", pool.State{}, s.(*pool.Stats)) }},
 		{new(purge.Stats), func(e emitter, s any) { e.purges(s.(*purge.Stats)) }},
 		{new(dnsgeo.Stats), func(e emitter, s any) { e.dns(s.(*dnsgeo.Stats), 0) }},
 		{new(admin.Stats), func(e emitter, s any) { e.admin(s.(*admin.Stats)) }},

@@ -138,6 +138,7 @@ func (n *node) serve(ctx context.Context, cfg *config.Config, file string, hangu
 		}
 		group.Go(func() error { return n.store.Run(background) })
 		group.Go(func() error { return n.cache.Run(background) })
+		group.Go(func() error { return n.origin.Run(background) })
 		group.Go(func() error { return n.purges.Run(background) })
 		group.Go(func() error { return n.runDNS(background) })
 		group.Go(func() error { return n.forgetKeyRules(background) })
