@@ -5,6 +5,7 @@ package origin
 
 import "sync"
 
+// Its lock may be held while the pool's is taken; the pool calls drop without one.
 type links struct {
 	up *upstream // the first of those that share them
 
@@ -19,7 +20,9 @@ func (l *links) to(address string) sender {
 	s, ok := l.senders[address]
 	if !ok {
 		s = newSender(l.up, address)
-		if l.senders == nil { // a request that was chosen for us before we were retired
+		// A request may have been sent here just before we were retired, or the
+		// address left the pool: nobody would retire the sender later.
+		if l.senders == nil || !l.up.pool.Has(address) {
 			s.retire()
 		} else {
 			l.senders[address] = s

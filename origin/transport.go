@@ -161,6 +161,7 @@ func (t *Transport) Close() {
 	for _, up := range *t.upstreams.Swap(&map[string]*upstream{}) {
 		up.retire()
 	}
+	t.wake()
 }
 
 // Run looks up and probes endpoints until ctx ends, and returns when all that it

@@ -99,7 +99,7 @@ func (up *upstream) poolConfig() pool.Config {
 		cfg.Endpoints = []pool.Endpoint{{Address: up.base.Host}}
 	}
 	d := &dialer{up: up}
-	cfg.Probe = pool.Probe{Host: cmp.Or(up.cfg.Host, up.base.Host), Dial: d.probe}
+	cfg.Probe = pool.Probe{Host: cmp.Or(up.cfg.Host, up.base.Host), Dial: d.probe, H2: up.cfg.Protocol == protocolH2}
 	if up.base.Scheme == "https" {
 		cfg.Probe.TLS = up.tls.Clone()
 		cfg.Probe.TLS.ServerName = cmp.Or(up.cfg.ServerName, up.base.Hostname())

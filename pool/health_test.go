@@ -39,6 +39,14 @@ func TestProbes(t *testing.T) {
 	plain, secure := httptest.NewServer(handler), httptest.NewTLSServer(handler)
 	defer plain.Close()
 	defer secure.Close()
+	both, clear := httptest.NewUnstartedServer(handler), httptest.NewUnstartedServer(handler)
+	both.EnableHTTP2 = true
+	both.StartTLS()
+	defer both.Close()
+	clear.Config.Protocols = new(http.Protocols)
+	clear.Config.Protocols.SetUnencryptedHTTP2(true)
+	clear.Start()
+	defer clear.Close()
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -69,6 +77,9 @@ func TestProbes(t *testing.T) {
 		{"endless body", address, "does not hold", Probe{HTTP: true, Path: "/endless", Body: "x", Timeout: 5 * time.Second}},
 		{"huge header", address, "exceeded", Probe{HTTP: true, Path: "/huge"}},
 		{"path of two slashes", address, "status 503", Probe{HTTP: true, Path: "//ok"}},
+		{"h2 over tls", both.Listener.Addr().String(), "", Probe{HTTP: true, H2: true, Path: "/ok", Host: "example.com", TLS: tls, Timeout: 5 * time.Second}},
+		{"h2 in the clear", clear.Listener.Addr().String(), "", Probe{HTTP: true, H2: true, Path: "/ok", Timeout: 5 * time.Second}},
+		{"h2 where it is not spoken", address, "HTTP/1.1 header", Probe{HTTP: true, H2: true, Path: "/ok", Timeout: 5 * time.Second}},
 		{"tls", secure.Listener.Addr().String(), "", Probe{HTTP: true, Path: "/ok", Host: "example.com", TLS: tls, Timeout: 5 * time.Second}},
 		{"tls of another name", secure.Listener.Addr().String(), "certificate", Probe{HTTP: true, Path: "/ok", Host: "example.org", TLS: tls, Timeout: 5 * time.Second}},
 	} {

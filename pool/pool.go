@@ -327,6 +327,13 @@ func (p *Pool) check(hint Hint) (patience time.Duration, err error) {
 	return p.cfg.QueueTimeout, nil
 }
 
+// Has says whether an address is an endpoint now.
+func (p *Pool) Has(address string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.ContainsFunc(p.endpoints, func(e *endpoint) bool { return e.address == address })
+}
+
 // Spare says whether an endpoint is usable that is not among those.
 func (p *Pool) Spare(avoid []string) bool {
 	p.mu.Lock()

@@ -31,6 +31,7 @@ type Probe struct {
 	Statuses []int       // none: 200 to 299
 	Body     string      // must be in the answer's body
 	Timeout  time.Duration
+	H2       bool // speak HTTP/2 and nothing else, in the clear too
 	// Dial opens connections; nil is a plain dialer's.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
@@ -89,6 +90,10 @@ func (p *Probe) ask(ctx context.Context, dial dialFunc, address string) error {
 		MaxResponseHeaderBytes: probeHeaderMax,
 	}
 	defer client.CloseIdleConnections()
+	client.Protocols = new(http.Protocols)
+	client.Protocols.SetHTTP2(true)
+	client.Protocols.SetHTTP1(!p.H2)
+	client.Protocols.SetUnencryptedHTTP2(p.H2)
 	host := p.Host
 	if host == "" {
 		host = address
