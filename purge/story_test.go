@@ -1,0 +1,164 @@
+package purge
+
+// story_test.go tells stories of nodes in trouble, one a seed, and holds them to what
+// was promised.
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"testing"
+	"time"
+)
+
+// trouble does something that nodes must bear.
+func (s *sim) trouble() {
+	n := s.nodes[s.rng.IntN(len(s.nodes))]
+	switch s.rng.IntN(10) {
+	case 0, 1:
+		if n.up {
+			s.crash(n, s.rng.IntN(2) == 0)
+		} else {
+			s.start(n)
+		}
+	case 2, 3:
+		if !n.up {
+			s.start(n)
+		}
+	case 4: // a part is cut off
+		for _, n := range s.nodes {
+			s.side[n.name] = s.rng.IntN(2)
+		}
+		s.rewireAll()
+	case 5, 6:
+		clear(s.side)
+		s.rewireAll()
+	case 7:
+		n.skew = time.Duration(s.rng.IntN(7200)-3600) * time.Second
+	case 8:
+		if n.up {
+			n.cache.sweep()
+			n.log.followSweep()
+		}
+	case 9:
+		if !n.up && s.rng.IntN(3) == 0 { // wiped, but for what the store has
+			n.fsys = newMemFS(s.rng.Uint64())
+		}
+	}
+}
+
+func (s *sim) rewireAll() {
+	for i, a := range s.nodes {
+		for _, b := range s.nodes[:i] {
+			if s.joined(a, b) != (a.reachable[b.name] && b.reachable[a.name]) {
+				s.rewire(a, b)
+			}
+		}
+	}
+}
+
+// story is one seed.
+func simStory(t testing.TB, seed uint64) *sim {
+	rng := rand.New(rand.NewPCG(seed, 3))
+	s := newSim(t, seed, 2+rng.IntN(4))
+	s.run(5 * time.Second)
+	for at := s.now; at < 30*time.Second && s.failed == ""; {
+		at += time.Duration(s.rng.Int64N(int64(120 * time.Millisecond)))
+		s.run(at)
+		n := s.nodes[s.rng.IntN(len(s.nodes))]
+		switch k := s.rng.IntN(20); {
+		case k < 8 && n.up:
+			s.fetch(n)
+		case k < 13 && n.up:
+			s.purge(n)
+		case k == 13:
+			s.trouble()
+		default:
+			s.look(n)
+		}
+	}
+	clear(s.side)
+	for _, n := range s.nodes {
+		if !n.up && s.failed == "" {
+			s.start(n)
+		}
+	}
+	s.rewireAll()
+	why := ""
+	for i := range 100 { // longer than it takes to give up
+		s.run(s.now + time.Second)
+		s.look(s.nodes[s.rng.IntN(len(s.nodes))])
+		if why = s.unsettled(); why == "" && i > 5 || s.failed != "" {
+			break
+		}
+	}
+	if s.failed == "" {
+		s.failed = why
+	}
+	for _, n := range s.nodes {
+		s.fences, s.adopted = s.fences+n.log.stats.Fences.Load(), s.adopted+n.log.stats.Adopted.Load()
+	}
+	return s
+}
+
+// unsettled says why the nodes have not come to one mind.
+func (s *sim) unsettled() string {
+	most := map[Incarnation]uint64{}
+	for _, n := range s.nodes {
+		for log, t := range n.machine.tracks {
+			most[log] = max(most[log], t.number)
+		}
+	}
+	for _, n := range s.nodes {
+		if n.machine.fenced {
+			return fmt.Sprintf("%s stays fenced: %s", n.name, n.machine.why)
+		}
+		for log, number := range most {
+			if t := n.machine.tracks[log]; (t == nil || t.number != number) && number > 0 {
+				return fmt.Sprintf("%s has not all of %s: %+v, others %d", n.name, log, t, number)
+			}
+		}
+	}
+	var least [simURLs]int
+	for _, p := range s.purges {
+		if p.place.Number <= most[p.place.Log] {
+			least[p.url] = max(least[p.url], p.made)
+		}
+	}
+	for _, n := range s.nodes {
+		s.hold(n, &least, "all have come to one mind")
+	}
+	return ""
+}
+
+// TestSimulation runs many seeds; EDGE_TEST_SEED=N one of them, EDGE_TEST_SEEDS=N so
+// many.
+func TestSimulation(t *testing.T) { simulate(t, 200) }
+
+// TestSoakSimulation runs many more.
+func TestSoakSimulation(t *testing.T) {
+	if os.Getenv("EDGE_SOAK") == "" {
+		t.Skip("EDGE_SOAK is not set")
+	}
+	simulate(t, 10_000)
+}
+
+func simulate(t *testing.T, seeds int) {
+	if text := os.Getenv("EDGE_TEST_SEED"); text != "" {
+		if s := simStory(t, seedOf(t)); s.failed != "" {
+			t.Fatal(s.failed)
+		}
+		return
+	}
+	var purges, listed, everywhere, fences, adopted int
+	first := rand.Uint64() >> 16
+	for i := range seeds {
+		seed := first + uint64(i)
+		s := simStory(t, seed)
+		if s.failed != "" {
+			t.Fatalf("EDGE_TEST_SEED=%d: %s", seed, s.failed)
+		}
+		purges, listed, everywhere, fences, adopted = purges+len(s.purges), listed+s.listed, everywhere+s.everywhere, fences+int(s.fences), adopted+int(s.adopted)
+	}
+	t.Logf("%d seeds from %d: %d purges, %d times listed, %d times everywhere, %d fences and %d adoptions at the end", seeds, first, purges, listed, everywhere, fences, adopted)
+}
