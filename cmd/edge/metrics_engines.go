@@ -52,6 +52,6 @@ func (emit emitter) h3(s *h3.Stats) {
 		{"connection_error", &s.ConnectionErrors}, {"stream_error", &s.StreamErrors}, {"flood", &s.Excessive},
 		{"header_timeout", &s.HeaderTimeouts}, {"idle_timeout", &s.IdleClosed}, {"connection_requests", &s.RequestsMax},
 		{"rejected", &s.Rejected}, {"reset", &s.Resets}, {"ignored", &s.Ignored},
-		{"priority_dropped", &s.PrioritiesDropped}, {"blocked", &s.Blocked},
+		{"priority_dropped", &s.PrioritiesDropped}, {"blocked", &s.Blocked}, {"section_too_long", &s.SectionsTooLong},
 	})
 }

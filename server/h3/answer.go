@@ -30,7 +30,12 @@ const (
 func (r *request) send(wait bool) error {
 	if !r.composed {
 		r.composed = true
-		r.compose()
+		if r.compose() != nil {
+			r.x.Aborted = true
+			r.Abort()
+			r.stage = stageDone
+			return nil
+		}
 		if r.urged {
 			r.stream.SetPriority(r.priority.urgency, r.priority.incremental)
 		}
@@ -64,19 +69,20 @@ func (r *request) send(wait bool) error {
 }
 
 // compose fills r.out, and r.rest with what is too long to be copied.
-func (r *request) compose() {
+func (r *request) compose() error {
 	at := r.startHeaders()
 	if !r.hit {
 		r.composeReply()
-		r.endHeaders(at)
+		if err := r.endHeaders(at); err != nil || r.curt {
+			return err
+		}
 		r.out = appendData(r.out, int64(len(r.x.Reply.Body)))
 		r.out, r.copied = append(r.out, r.x.Reply.Body...), int64(len(r.x.Reply.Body))
-		return
+		return nil
 	}
 	r.composeHit()
-	r.endHeaders(at)
-	if r.x.Request.Method == http.MethodHead {
-		return
+	if err := r.endHeaders(at); err != nil || r.curt || r.x.Request.Method == http.MethodHead {
+		return err
 	}
 	body := r.x.Hit.Body()
 	r.out = appendData(r.out, int64(len(body)))
@@ -85,6 +91,7 @@ func (r *request) compose() {
 		r.rest, body = body[n:], body[:n]
 	}
 	r.out, r.copied = append(r.out, body...), int64(len(body))
+	return nil
 }
 
 // appendData begins a DATA frame, if there is anything for it.
@@ -123,16 +130,21 @@ func (r *request) startHeaders() (at int) {
 }
 
 // endHeaders adds what every response of ours has.
-func (r *request) endHeaders(at int) {
+func (r *request) endHeaders(at int) error {
 	r.out = append(r.out, r.conn.engine.altSvc...)
 	if hsts := r.x.HSTS(); hsts != "" {
 		r.out = appendPlain(r.out, "strict-transport-security", hsts)
 	}
+	err := r.curtail(at)
 	r.endFrame(at)
+	return err
 }
 
 // endFrame puts the frame's head where room was left.
 func (r *request) endFrame(at int) {
+	if len(r.out) == at { // nothing may be said
+		return
+	}
 	length := len(r.out) - at - headersHead
 	r.out[at] = frameHeaders
 	_ = quicvarint.AppendWithLen(r.out[at+1:at+1], uint64(length), 4)

@@ -52,6 +52,7 @@ type conn struct {
 	noise      atomic.Int64
 	resets     atomic.Int64
 	failed     atomic.Bool
+	sectionMax atomic.Uint64 // of the client's SETTINGS_MAX_FIELD_SECTION_SIZE, and one; 0: none
 
 	// seen has a bit for each of the peer's critical streams; unistream.go.
 	seen atomic.Uint32

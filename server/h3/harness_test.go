@@ -291,3 +291,19 @@ func eventually(t testing.TB, what string, ok func() bool) {
 func insecure() *tls.Config {
 	return &tls.Config{InsecureSkipVerify: true, ServerName: "edge.test", NextProtos: []string{"h3"}}
 }
+
+// sectionMax is what the one connection there is has noted of its client's setting.
+func (e *edge) sectionMax() uint64 {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for c := range e.conns {
+		return c.sectionMax.Load()
+	}
+	return 0
+}
+
+func (e *edge) connections() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return len(e.conns)
+}

@@ -61,6 +61,7 @@ type request struct {
 	out      []byte        // what is to be sent, up to rest
 	rest     []byte        // of a hit's body
 	composed bool          // out and rest are made
+	curt     bool          // the header was too long for the client: no body follows
 	copied   int64         // bytes of the body in out
 	hit      bool          // x.Hit is to be released
 	fields   []cache.Field // scratch

@@ -31,6 +31,8 @@ type Stats struct {
 	// PrioritiesDropped counts PRIORITY_UPDATE frames for requests not yet made
 	// beyond the number remembered.
 	PrioritiesDropped atomic.Uint64
+	// SectionsTooLong counts responses whose header the client would have refused.
+	SectionsTooLong atomic.Uint64
 	// Blocked counts short answers that the client's windows did not take at once.
 	Blocked atomic.Uint64
 }

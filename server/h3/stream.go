@@ -244,6 +244,10 @@ func (r *request) Inform(status int, fields []cache.Field) error {
 func (r *request) inform(status int, fields []cache.Field) error {
 	at := r.startHeaders()
 	r.out = Encode(r.out, status, fields)
+	if !r.fits(at) {
+		r.out = r.out[:at] // the client can do without
+		return nil
+	}
 	r.endFrame(at)
 	return r.sendHeld()
 }
@@ -260,8 +264,11 @@ func (r *request) Head(status int, fields []cache.Field, h gate.Framing) error {
 	if h.Length >= 0 && status != http.StatusNoContent {
 		r.out = appendField(r.out, "content-length", strconv.FormatInt(h.Length, 10))
 	}
+	if err := r.curtail(at); err != nil {
+		return err
+	}
 	r.endFrame(at)
-	if h.Length > 0 && !h.Bodyless {
+	if h.Length > 0 && !h.Bodyless && !r.curt {
 		r.out = appendData(r.out, h.Length) // one frame, however it is written
 	}
 	return nil
@@ -271,6 +278,9 @@ func (r *request) Head(status int, fields []cache.Field, h gate.Framing) error {
 func (r *request) Write(p []byte) (int, error) {
 	if r.written != nil || len(p) == 0 {
 		return 0, r.written
+	}
+	if r.curt {
+		return len(p), nil
 	}
 	if r.framing.Length < 0 {
 		r.out = appendData(r.out, int64(len(p)))
@@ -305,9 +315,12 @@ func (r *request) End(trailers []cache.Field) error {
 	if r.refused.Load() != 0 {
 		return errRefused
 	}
-	if len(trailers) > 0 {
+	if len(trailers) > 0 && !r.curt {
 		at := r.startHeaders()
 		r.out = appendFields(append(r.out, 0, 0), trailers)
+		if !r.fits(at) {
+			r.out = r.out[:at] // trailers may be dropped (RFC 9110 6.5.1)
+		}
 		r.endFrame(at)
 	}
 	if err := r.sendHeld(); err != nil {

@@ -131,7 +131,7 @@ func (s *controlState) frame(b *bufio.Reader, kind, length uint64, first bool) e
 	}
 	switch kind {
 	case frameSettings:
-		return readSettings(s.payload)
+		return s.conn.readSettings(s.payload)
 	case framePriorityRequest, framePriorityPush:
 		return s.priorityUpdate(kind)
 	}
@@ -188,9 +188,10 @@ func (s *controlState) priorityUpdate(kind uint64) error {
 	return s.conn.reprioritise(quic.StreamID(id), string(s.payload[n:]))
 }
 
-// readSettings judges the peer's settings. None changes what we send: nothing is
+// readSettings judges the peer's settings. One changes what we send, the length that
+// it allows of field sections: nothing is
 // ever put into a dynamic table, and no extension is used unasked.
-func readSettings(b []byte) error {
+func (c *conn) readSettings(b []byte) error {
 	seen := make(map[uint64]bool, 8)
 	for len(b) > 0 {
 		id, n, err := quicvarint.Parse(b)
@@ -210,6 +211,9 @@ func readSettings(b []byte) error {
 			return violation(codeSettingsError, "a setting of HTTP/2") // RFC 9114 7.2.4.1
 		case id == settingExtendedConnect && value > 1:
 			return violation(codeSettingsError, "SETTINGS_ENABLE_CONNECT_PROTOCOL is neither 0 nor 1") // RFC 8441 3
+		}
+		if id == settingMaxFieldSectionSize {
+			c.allowSections(value)
 		}
 		if seen[id] = true; len(seen) > settingsMax {
 			return violation(codeExcessiveLoad, "too many settings")
