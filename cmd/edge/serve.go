@@ -143,6 +143,7 @@ func (n *node) serve(ctx context.Context, cfg *config.Config, file string, hangu
 		group.Go(func() error { return n.runDNS(background) })
 		group.Go(func() error { return n.forgetKeyRules(background) })
 		group.Go(func() error { return followBudget(background, n.storeMemory) })
+		group.Go(func() error { return giveBack(background) })
 		group.Go(func() error { return n.followConfig(background) })
 		group.Go(func() error { return n.followHangups(background, hangups) })
 		n.state.enter(serving)
