@@ -14,6 +14,7 @@ import (
 // kind of load, in several rows.
 type topic struct {
 	name, title, text string
+	note              string    // why a bound is missed
 	sides             []*server // the edge first; ratios are to the second
 	rows              []row
 	prepare           func(ctx context.Context, s *stage, to *server, r *row) error
@@ -45,7 +46,7 @@ type sample struct {
 // newResult returns the head of a result.
 func (s *stage) newResult(t *topic) *result {
 	return &result{
-		Topic: t.name, Title: t.title,
+		Topic: t.name, Title: t.title, Note: t.note,
 		Date:    time.Now().UTC().Format(time.DateOnly),
 		Command: fmt.Sprintf("go run ./bench -topics %s -rounds %d -duration %v", t.name, s.rounds, s.duration),
 		Machine: machine(), Versions: s.versions, Samples: map[string][]sample{},

@@ -15,6 +15,7 @@ type result struct {
 	Topic    string              `json:"topic"`
 	Title    string              `json:"title"`
 	Text     string              `json:"text"`
+	Note     string              `json:"note,omitempty"` // why a bound is missed
 	Date     string              `json:"date"`
 	Command  string              `json:"command"`
 	Machine  string              `json:"machine"`
@@ -46,6 +47,9 @@ func (r *result) markdown() string {
 	fmt.Fprintf(&b, "| %s |\n|%s\n", strings.Join(r.Columns, " | "), strings.Repeat("---|", len(r.Columns)))
 	for _, row := range r.Rows {
 		fmt.Fprintf(&b, "| %s |\n", strings.Join(row, " | "))
+	}
+	if r.Note != "" {
+		fmt.Fprintf(&b, "\n%s\n", r.Note)
 	}
 	var versions []string
 	for _, name := range slices.Sorted(maps.Keys(r.Versions)) {

@@ -42,7 +42,7 @@ func topics(s *stage) []*topic {
 	kilo, hundred := sizes[0], sizes[2]
 	return []*topic{
 		{
-			name: "http1", title: "HTTP/1.1 in the clear, hits in memory", text: "wrk, 32 connections, 16 URLs of each size. " + goStdText,
+			name: "http1", title: "HTTP/1.1 in the clear, hits in memory", text: "wrk, 32 connections, 16 URLs of each size. " + goStdText, note: http1Note,
 			sides: all, rows: bySize(32, 0), prepare: prepareClear, load: loadWrk,
 		},
 		{
@@ -54,7 +54,7 @@ func topics(s *stage) []*topic {
 			sides: all, rows: bySize(16, 20), prepare: prepareHTTP2, load: loadHTTP2,
 		},
 		{
-			name: "http3", title: "HTTP/3, hits in memory",
+			name: "http3", title: "HTTP/3, hits in memory", note: http3Note,
 			text:  "A closed loop over quic-go, 8 connections of 10 streams, 16 URLs of each size. Debian's nginx has no HTTP/3; the other side is quic-go's own http3.Server with the bodies in memory.",
 			sides: []*server{s.edgeNode, s.goStd}, rows: bySize(8, 10), prepare: prepareHTTP3, load: loadHTTP3,
 		},
@@ -77,7 +77,7 @@ func topics(s *stage) []*topic {
 			},
 		},
 		{
-			name: "disk", title: "Hits on disk, page cache warm", text: fmt.Sprintf("wrk, 32 connections, %d URLs in turn; the edge has 16 MiB of memory for them.", diskURLs),
+			name: "disk", title: "Hits on disk, page cache warm", note: diskNote, text: fmt.Sprintf("wrk, 32 connections, %d URLs in turn; the edge has 16 MiB of memory for them.", diskURLs),
 			sides: []*server{s.edgeDisk, s.nginx}, prepare: prepareDisk, load: loadWrk,
 			rows: []row{
 				{name: "100kB", paths: hundred.paths(diskURLs), bytes: hundred.bytes, connections: 32},
@@ -101,6 +101,19 @@ func topics(s *stage) []*topic {
 		},
 	}
 }
+
+// Where a bound is missed, these say what the processor is busy with.
+const (
+	http1Note = "The bounds at 100 kB and 1 MB (0.6 of nginx) are missed. nginx sends bodies from the page cache by sendfile, without copying them; a body in memory " +
+		"has to be copied into the socket, as its memory is used again as soon as it is evicted. A bare loop of read and writev in Go, " +
+		"without HTTP, costs as much as the edge or more: 61 to 70 µs where the edge took 59 to 76 with header and body in one write, and 32 to 53 with two, as now (nginx 27 to 44 beside it). " +
+		"The bound was set against an nginx with tcp_nopush, as in Debian's own file, which costs about twice as much on loopback; the one here is without, which is harder on us. " +
+		"The machine paces connections by BBR, whose timers are a large part of what one large write costs: under reno one write and two cost the same."
+	diskNote = "The bound (1.0 of nginx) is missed. The system calls are nginx's (read, write of the header, sendfile) and in a profile two thirds of the time are theirs; the edge asks cachestat(2) besides, " +
+		"nginx reads its header from the file instead. Why the same sendfile costs the kernel more when two threads of Go call it than one of nginx is not known; timers of BBR and interrupts " +
+		"that become due in it are in the profile. Before hits on disk were answered inline and copied to memory sparingly they cost 3.7 to 4.4 of nginx."
+	http3Note = "The bound at 100 kB (0.9 of http3.Server) is missed: quic-go and the kernel are 93 % of what such a hit costs, and the same on both sides."
+)
 
 const (
 	goStdText = "The third side is Go's own server with the bodies in memory."
