@@ -115,6 +115,11 @@ func TestNghttp(t *testing.T) {
 			t.Errorf("%s: the origin saw the trailers %v", name, got.Trailer)
 		}
 	}
+	// HTTP/1.1 has no trailers beside a content-length: the origin gets chunks.
+	got := wantUpload(t, "with content-length", nghttp("--data="+file, "--trailer=x-sum: abc", base+"/_origin/upload"), body)
+	if len(got.Trailer["X-Sum"]) != 1 {
+		t.Errorf("with content-length: the origin saw the trailers %v", got.Trailer)
+	}
 	verbose := nghttp("-v", "--null-out", base+respond("early", "Link:</a>", "trailer", "X-End:yes", "size", "1000"))
 	for _, want := range []string{":status: 103", ":status: 200", "x-end: yes"} {
 		if !strings.Contains(verbose, want) {
