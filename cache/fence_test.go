@@ -48,7 +48,9 @@ func TestFenceDuringRevalidation(t *testing.T) {
 		}
 		synctest.Wait()
 		b.cache.Fence()
+		b.origin.mu.Lock()
 		b.origin.answers[""] = scripted([]byte("200\nX-Delay: 1s\nCache-Control: max-age=60\nETag: \"2\"\n\nnew"))
+		b.origin.mu.Unlock()
 		time.Sleep(5 * time.Second)
 		if w := b.do(context.Background(), b.request("GET", "/a")); w.body.String() != "new" {
 			t.Errorf("after the fence: %q, %s", w.body.String(), w.sent.Get("Cache-Status"))
