@@ -35,6 +35,7 @@ func (s *Server) endpoints() []endpoint {
 	purge := []Scope{ScopePurge, ScopePurgeAll}
 	config := []Scope{ScopeConfig}
 	drain := []Scope{ScopeDrain}
+	dns := []Scope{ScopeDNS}
 	metrics := promhttp.HandlerFor(newRegistry(s.src.Samples), promhttp.HandlerOpts{
 		ErrorLog:            slog.NewLogLogger(s.log.Handler(), slog.LevelError),
 		MaxRequestsInFlight: scrapesMax,
@@ -47,6 +48,9 @@ func (s *Server) endpoints() []endpoint {
 		{method: "GET", path: "/v1/status", scopes: read, handle: s.status},
 		{method: "GET", path: "/v1/locate", scopes: read, handle: s.locate},
 		{method: "GET", path: "/v1/origins", scopes: read, handle: s.origins},
+		{method: "GET", path: "/v1/dns/txt", scopes: dns, handle: s.listTexts},
+		{method: "PUT", path: "/v1/dns/txt/{name}", scopes: dns, handle: s.putText},
+		{method: "DELETE", path: "/v1/dns/txt/{name}", scopes: dns, handle: s.deleteText},
 		{method: "GET", path: "/v1/config", scopes: read, handle: s.config},
 		{method: "POST", path: "/v1/reload", scopes: config, handle: s.reload},
 		{method: "POST", path: "/v1/drain", scopes: drain, handle: s.drain(true)},

@@ -26,6 +26,7 @@ type node struct {
 	samples   []Sample
 	origins   []Origin
 	purges    *purgesFake // nil: still starting
+	texts     *textsFake  // nil: no DNS
 }
 
 func (n *node) sources(data string) Sources {
@@ -47,6 +48,12 @@ func (n *node) sources(data string) Sources {
 				"network": "192.0.2.0/24", "name": "www.example.", "scope": 24, "ttl": 20, "addresses": []string{}, "records": []string{},
 				"down": false, "reasons": []any{map[string]any{"subject": "policy", "text": "none"}},
 			}, nil
+		},
+		Texts: func() Texts {
+			if n.texts == nil {
+				return nil
+			}
+			return n.texts
 		},
 		Drain: func(drain bool) error {
 			if n.drainErr != nil {

@@ -76,7 +76,7 @@ func TestAuthorisationMatrix(t *testing.T) {
 
 func TestTokensAreLimited(t *testing.T) {
 	s, _, _ := newTestServer(t, &node{purges: &purgesFake{}})
-	token := addToken(t, s, Token{Name: "busy", Scopes: []string{"purge", "read", "config", "drain"}})
+	token := addToken(t, s, Token{Name: "busy", Scopes: []string{"purge", "read", "config", "drain", "dns"}})
 	busy := identify(s.live.Load().credentials, token)
 	exhaust := func() {
 		busy.use.mu.Lock()

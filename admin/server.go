@@ -54,6 +54,8 @@ type Sources struct {
 	// Locate tells which nodes DNS gives to a client at an address or network for a
 	// name, "" for any, and why. An error says what is wrong with the question.
 	Locate func(client, name string) (any, error)
+	// Texts keeps TXT records of a while; nil where the node answers no DNS.
+	Texts func() Texts
 	// Purges forgets what operators name; nil while the node starts.
 	Purges func() Purges
 }

@@ -65,6 +65,11 @@ func (s *snapshot) answer(q *query) (*dns.Msg, finding) {
 		m.Ns = append(m.Ns, f.zone.denial)
 	}
 	if f.zone.signer != nil && q.edns.do {
+		if (f.kind == kindNXDomain || f.wildcard) && !s.zones.guard.maySign(q) {
+			m.Answer, m.Ns, m.Extra = nil, nil, nil
+			m.Authoritative, m.Truncated = true, true
+			return s.withOPT(q, m, dns.RcodeSuccess, 0), f
+		}
 		var err error
 		if rcode, err = f.zone.secure(q, m, &f, rcode); err != nil {
 			m.Answer, m.Ns, m.Extra = nil, nil, nil
@@ -79,6 +84,7 @@ func (s *snapshot) answer(q *query) (*dns.Msg, finding) {
 func (s *snapshot) resolve(q *query, m *dns.Msg, f *finding) {
 	for range aliasesMax + 1 {
 		o, wildcard := f.zone.lookup(f.name, q.qtype)
+		o, wildcard = s.over(f.name, o, wildcard)
 		f.owner = o
 		f.wildcard = f.wildcard || wildcard
 		switch {

@@ -40,7 +40,8 @@ type Responder struct {
 	conns      conns
 	logTurn    atomic.Uint64
 	logLines   chan logged
-	signatures *signatures // kept over reloads
+	signatures *signatures     // kept over reloads
+	texts      map[string]Text // by name; never changed, but replaced
 }
 
 // snapshot is all that an answer depends on. The zones change with the
@@ -49,6 +50,7 @@ type Responder struct {
 type snapshot struct {
 	zones *zones
 	fleet *fleet
+	texts map[string]*owner // laid over the zones
 }
 
 // New compiles the configuration, which must have been validated. It opens files
@@ -83,7 +85,7 @@ func (r *Responder) Apply(cfg Config) error {
 	} else {
 		r.prober = newProber(&cfg)
 	}
-	r.snap.Store(&snapshot{zones: z, fleet: r.fleet(z, r.liveNodes(time.Now()), r.snap.Load().fleet)})
+	r.snap.Store(&snapshot{zones: z, fleet: r.fleet(z, r.liveNodes(time.Now()), r.snap.Load().fleet), texts: overlay(r.texts)})
 	return nil
 }
 
@@ -96,7 +98,7 @@ func (r *Responder) refresh(now time.Time) {
 	if !s.fleet.differs(s.zones, nodes) {
 		return
 	}
-	r.snap.Store(&snapshot{zones: s.zones, fleet: r.fleet(s.zones, nodes, s.fleet)})
+	r.snap.Store(&snapshot{zones: s.zones, fleet: r.fleet(s.zones, nodes, s.fleet), texts: s.texts})
 }
 
 // fleet makes one, and gives its sites what counts them.

@@ -118,6 +118,16 @@ func (g *guard) verdict(q *query, kind responseKind, zone uint32) limitVerdict {
 	return g.limiter.judge(q.from, kind, zone, q.now)
 }
 
+// maySign tells whether a signature may be made for a name that is there by being
+// asked for only.
+func (g *guard) maySign(q *query) bool {
+	if g.limiter == nil || q.via == tcp || q.edns.proof.verified() || g.limiter.proofs.spend(g.limiter.proof, q.now.UnixNano()) {
+		return true
+	}
+	g.limiter.stats.Unproven.Add(1)
+	return false
+}
+
 // answer writes the cookie of an answer: the client's own while it is young.
 func (j *jar) answer(dst, option []byte, proof cookieVerdict, from netip.Addr, now time.Time) {
 	if proof == cookieGood {
@@ -170,6 +180,6 @@ func (r *Responder) adopt(z, before *zones, drawn bool) {
 }
 
 func (r *limiter) like(other *limiter) bool {
-	return r != nil && other != nil && len(r.slots) == len(other.slots) && r.interval == other.interval &&
+	return r != nil && other != nil && r.proof == other.proof && len(r.slots) == len(other.slots) && r.interval == other.interval &&
 		r.slip == other.slip && fmt.Sprint(r.exempt) == fmt.Sprint(other.exempt)
 }

@@ -1,9 +1,11 @@
 package dnsgeo
 
 import (
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -257,5 +259,42 @@ func TestGuardConfig(t *testing.T) {
 		if !strings.Contains(strings.Join(problems, "\n"), tt.want) {
 			t.Errorf("%s: %q, want %q", tt.name, problems, tt.want)
 		}
+	}
+}
+
+// Signatures for names that are made up have a rate of their own, whoever asks.
+func TestProofsBounded(t *testing.T) {
+	cfg, key := signedZone(t)
+	cfg.ResponseLimits.Proofs = 10
+	r := responder(t, cfg, twoNodes())
+	proven, cut := 0, 0
+	for i := range 200 {
+		name := fmt.Sprintf("n%d.example.com.", i)
+		if i%2 == 1 {
+			name = fmt.Sprintf("n%d.cdn.example.com.", i)
+		}
+		out := ask(t, r, secured(name, dns.TypeA, true), fmt.Sprintf("10.0.%d.1", i), udp)
+		if !out.Truncated {
+			proven++
+			verified(t, key, slices.Concat(out.Answer, out.Ns))
+			continue
+		}
+		cut++
+		if len(out.Answer)+len(out.Ns) > 0 || out.Rcode != dns.RcodeSuccess {
+			t.Fatalf("%v", out)
+		}
+	}
+	if proven < 20 || proven > 100 || uint64(cut) != r.Stats().Limits.Unproven.Load() {
+		t.Errorf("%d of 200 were signed, %d sent to TCP", proven, cut)
+	}
+	if out := ask(t, r, secured("n.example.com.", dns.TypeA, true), "10.0.0.1", tcp); out.Rcode != dns.RcodeNameError {
+		t.Errorf("over TCP: %v", out)
+	}
+	// Names that are there, and who wants no proofs, are not concerned.
+	if out := ask(t, r, secured("www.example.com.", dns.TypeTXT, true), "10.0.0.1", udp); out.Truncated {
+		t.Errorf("%v", out)
+	}
+	if out := ask(t, r, question("n.example.com.", dns.TypeA), "10.0.0.1", udp); out.Rcode != dns.RcodeNameError {
+		t.Errorf("%v", out)
 	}
 }

@@ -29,6 +29,10 @@ type ResponseLimits struct {
 	Empty int `yaml:"empty"`
 	// Errors is how many refusals and errors. Default 20.
 	Errors int `yaml:"errors"`
+	// Proofs is how many signatures are made for names that exist by being asked for
+	// only, for all networks together: a flood of such names, from however many
+	// addresses, costs no more. What is over it is fetched by TCP. Default 2000.
+	Proofs int `yaml:"proofs"`
 	// Amplification is how many times as large as the query an answer may be; what is
 	// larger is fetched by TCP. Default 12.
 	Amplification int `yaml:"amplification"`
@@ -56,6 +60,7 @@ const (
 	defaultAnswers  = 1000
 	defaultEmpty    = 100
 	defaultErrors   = 20
+	defaultProofs   = 2000
 	defaultSlip     = 2
 	defaultFactor   = 12
 	defaultNetworks = 1 << 16
@@ -66,7 +71,7 @@ func (l ResponseLimits) validate(report func(path, problem string)) {
 		path string
 		n    int
 		most int
-	}{{"answers", l.Answers, limitRateMax}, {"empty", l.Empty, limitRateMax}, {"errors", l.Errors, limitRateMax},
+	}{{"answers", l.Answers, limitRateMax}, {"empty", l.Empty, limitRateMax}, {"errors", l.Errors, limitRateMax}, {"proofs", l.Proofs, limitRateMax},
 		{"slip", l.Slip, limitSlipMax}, {"amplification", l.Amplification, limitFactorMax}, {"networks", l.Networks, limitSlotsMax}} {
 		if rate.n < 0 || rate.n > rate.most {
 			report(rate.path, fmt.Sprintf("%d is not between 1 and %d", rate.n, rate.most))
@@ -86,7 +91,7 @@ func (l ResponseLimits) withDefaults() ResponseLimits {
 	for _, d := range []struct {
 		field *int
 		value int
-	}{{&l.Answers, defaultAnswers}, {&l.Empty, defaultEmpty}, {&l.Errors, defaultErrors}, {&l.Slip, defaultSlip}, {&l.Amplification, defaultFactor}, {&l.Networks, defaultNetworks}} {
+	}{{&l.Answers, defaultAnswers}, {&l.Empty, defaultEmpty}, {&l.Errors, defaultErrors}, {&l.Proofs, defaultProofs}, {&l.Slip, defaultSlip}, {&l.Amplification, defaultFactor}, {&l.Networks, defaultNetworks}} {
 		if *d.field == 0 {
 			*d.field = d.value
 		}
@@ -122,6 +127,8 @@ type limiter struct {
 	mask     uint64
 	seed     [2]uint64 // nobody can choose networks that share a place
 	interval [responseKinds]int64
+	proof    int64 // interval between signatures for names that are made up
+	proofs   limitSlot
 	slip     uint32
 	exempt   []netip.Prefix
 	slipped  atomic.Uint32
@@ -133,6 +140,8 @@ type limitSlot struct{ tag, full atomic.Uint64 }
 // LimitStats counts what the limit did.
 type LimitStats struct {
 	Slipped, Dropped atomic.Uint64
+	// Unproven answers were sent to TCP for want of a signature.
+	Unproven atomic.Uint64
 	// Displaced entries made room for others while they still counted.
 	Displaced atomic.Uint64
 }
@@ -148,7 +157,7 @@ func newLimiter(l ResponseLimits, stats *LimitStats) *limiter {
 	}
 	r := &limiter{
 		slots: make([]limitSlot, slots), mask: uint64(slots/limitWays - 1),
-		slip: uint32(l.Slip), stats: stats,
+		slip: uint32(l.Slip), stats: stats, proof: int64(time.Second) / int64(l.Proofs),
 	}
 	for _, text := range l.Exempt {
 		if p, err := parseNetwork(text); err == nil { // validated
@@ -227,13 +236,18 @@ func (r *limiter) spend(h uint64, interval, now int64) bool {
 	if slot == nil {
 		slot = r.take(ways, tag, now)
 	}
+	return slot.spend(interval, now)
+}
+
+// spend takes one from a slot's credit, if there is any.
+func (s *limitSlot) spend(interval, now int64) bool {
 	for {
-		was := slot.full.Load()
+		was := s.full.Load()
 		full := max(int64(was), now)
 		if full-now > int64(limitBurst)-interval && full > now {
 			return false
 		}
-		if slot.full.CompareAndSwap(was, uint64(full+interval)) {
+		if s.full.CompareAndSwap(was, uint64(full+interval)) {
 			return true
 		}
 	}

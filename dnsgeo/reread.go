@@ -26,6 +26,7 @@ func (r *Responder) followPlaces(ctx context.Context) error {
 		case <-tick.C:
 			failed = r.reread(failed)
 			failedKeys = r.rekey(failedKeys)
+			r.expireTexts(time.Now())
 		}
 	}
 }
@@ -58,7 +59,7 @@ func (r *Responder) reread(failed []stamp) []stamp {
 	}
 	z := *s.zones
 	z.places = next
-	r.snap.Store(&snapshot{zones: &z, fleet: s.fleet})
+	r.snap.Store(&snapshot{zones: &z, fleet: s.fleet, texts: s.texts})
 	r.stats.Rereads.Add(1)
 	r.log.Info("places were read again")
 	return nil

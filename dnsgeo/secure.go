@@ -86,7 +86,7 @@ func (r *Responder) rekey(failed map[string]stamp) map[string]stamp {
 		next.byApex[apex] = z
 		r.stats.Rereads.Add(1)
 	}
-	r.snap.Store(&snapshot{zones: &next, fleet: s.fleet})
+	r.snap.Store(&snapshot{zones: &next, fleet: s.fleet, texts: s.texts})
 	return still
 }
 

@@ -71,7 +71,7 @@ func (n *node) openAdmin(cfg *config.Config) (err error) {
 		Drain:    n.drain,
 		Samples:  n.samples,
 		Purges:   n.operatorPurges,
-		Locate:   n.locate,
+		Locate:   n.locate, Texts: n.texts,
 	}, n.log)
 	if err != nil {
 		return err

@@ -28,6 +28,7 @@ func (emit emitter) dns(s *dnsgeo.Stats, connections int) {
 		{"edge_dns_log_dropped_total", "Lines of the query log dropped because its writer was behind.", &s.LogDropped},
 		{"edge_dns_limited_slipped_total", "Answers over the response limits that went out truncated.", &s.Limits.Slipped},
 		{"edge_dns_limited_dropped_total", "Answers over the response limits that were dropped.", &s.Limits.Dropped},
+		{"edge_dns_limited_unproven_total", "Answers that were sent to TCP because too many signatures were made for names that are made up.", &s.Limits.Unproven},
 		{"edge_dns_limited_displaced_total", "Entries of the response limits that made room for others while they still counted.", &s.Limits.Displaced},
 	} {
 		emit.counter(c.name, c.help, c.value.Load())
