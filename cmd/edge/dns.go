@@ -89,12 +89,25 @@ func (n *node) serveDNS(ctx context.Context, cfg *config.Config, file string, ha
 	return group.Wait()
 }
 
+// dnsConfig is the section dns, with the cluster's secrets for cookies that all its
+// responders know.
+func dnsConfig(cfg *config.Config) dnsgeo.Config {
+	c := *cfg.DNS
+	for _, secret := range cfg.Cluster.Secrets {
+		c.Secrets = append(c.Secrets, []byte(secret))
+	}
+	if c.Cookies.SecretFile == "" && !c.Cookies.Off {
+		c.Cookies.SecretFile = cfg.Cluster.SecretFile
+	}
+	return c
+}
+
 // openDNS makes the responder and opens its sockets, where there is one.
 func (n *node) openDNS(cfg *config.Config) error {
 	if cfg.DNS == nil || len(cfg.DNS.Listen) == 0 {
 		return nil
 	}
-	responder, err := dnsgeo.New(*cfg.DNS, n.log)
+	responder, err := dnsgeo.New(dnsConfig(cfg), n.log)
 	if err != nil {
 		return err
 	}
@@ -114,7 +127,7 @@ func (n *node) applyDNS(next *config.Config) error {
 	if n.dns == nil || next.DNS == nil {
 		return nil
 	}
-	return n.dns.Apply(*next.DNS)
+	return n.dns.Apply(dnsConfig(next))
 }
 
 // runDNS answers until ctx ends.
