@@ -68,9 +68,9 @@ func (n *node) openAdmin(cfg *config.Config) (err error) {
 		Origins:  n.origins,
 		Config:   n.config,
 		Reload:   n.reload, Drain: n.drain,
-		Samples:  n.samples,
-		Purges:   n.operatorPurges,
-		Locate:   n.locate, Texts: n.texts,
+		Samples: n.samples,
+		Purges:  n.operatorPurges,
+		Locate:  n.locate, Texts: n.texts,
 	}, n.log)
 	if err != nil {
 		return err
