@@ -42,7 +42,12 @@ func wrk(ctx context.Context, s *stage, base string, what *row, d time.Duration)
 		name, value, _ := strings.Cut(field, ": ")
 		fmt.Fprintf(&text, "headers[%q] = %q\n", name, value)
 	}
-	text.WriteString("local n = 0\nrequest = function() n = n % #paths + 1; return wrk.format('GET', paths[n], headers) end\n")
+	one := "return wrk.format('GET', paths[n], headers)"
+	if what.fresh {
+		fmt.Fprintf(&text, "local total = 0\n")
+		one = fmt.Sprintf("total = total + 1; return wrk.format('GET', paths[n] .. '&fresh=%d-' .. total, headers)", time.Now().UnixNano())
+	}
+	text.WriteString("local n = 0\nrequest = function() n = n % #paths + 1; " + one + " end\n")
 	script := filepath.Join(s.dir, "wrk.lua")
 	if err := os.WriteFile(script, []byte(text.String()), 0o600); err != nil {
 		return 0, err

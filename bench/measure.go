@@ -32,6 +32,7 @@ type row struct {
 	connections int
 	streams     int // on each connection, over HTTP/2 and HTTP/3
 	resume      bool
+	fresh       bool // each request is for a URL that nobody has asked for before
 }
 
 // load sends requests for about d and returns how many were answered in full.

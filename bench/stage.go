@@ -36,6 +36,8 @@ type stage struct {
 	nginx     *server
 	edgeDisk  *server // with little memory
 	goStd     *server
+	edgeH2    *server // before an origin that speaks HTTP/2
+	goH2      *server
 	versions  map[string]string
 	http2Rate map[string]float64 // requests a second, by server and size
 }
@@ -58,7 +60,7 @@ func newStage(ctx context.Context, set settings) (_ *stage, err error) {
 	if err := makeCertificate(dir); err != nil {
 		return nil, err
 	}
-	for _, step := range []func(context.Context) error{s.startOrigin, s.startEdge, s.startEdgeDisk, s.startNginx, s.startReference} {
+	for _, step := range []func(context.Context) error{s.startOrigin, s.startEdge, s.startEdgeDisk, s.startNginx, s.startReference, s.startH2} {
 		if err := step(ctx); err != nil {
 			return nil, err
 		}
@@ -94,12 +96,12 @@ func (s *stage) startOrigin(ctx context.Context) error {
 }
 
 func (s *stage) startEdge(ctx context.Context) (err error) {
-	s.edgeNode, err = s.startEdgeNode(ctx, "edge", "")
+	s.edgeNode, err = s.startEdgeNode(ctx, "edge", "{url: "+s.originURL+"}", "")
 	return err
 }
 
 func (s *stage) startEdgeDisk(ctx context.Context) (err error) {
-	s.edgeDisk, err = s.startEdgeNode(ctx, "edge-disk", "store: {memory: {bytes: 16MiB}, disk: [{path: "+filepath.Join(s.dir, "edge-disk-tier")+", bytes: 2GiB}]}\n")
+	s.edgeDisk, err = s.startEdgeNode(ctx, "edge-disk", "{url: "+s.originURL+"}", "store: {memory: {bytes: 16MiB}, disk: [{path: "+filepath.Join(s.dir, "edge-disk-tier")+", bytes: 2GiB}]}\n")
 	s.edgeDisk.name = "edge"
 	return err
 }
@@ -107,7 +109,7 @@ func (s *stage) startEdgeDisk(ctx context.Context) (err error) {
 // startEdgeNode runs an edge as an operator would: with certificates of the same
 // kind as nginx has and an access log to a file. All clients come from one address
 // here, so its bounds are raised.
-func (s *stage) startEdgeNode(ctx context.Context, name, more string) (*server, error) {
+func (s *stage) startEdgeNode(ctx context.Context, name, origin, more string) (*server, error) {
 	var addresses [3]string
 	for i := range addresses {
 		var err error
@@ -116,7 +118,7 @@ func (s *stage) startEdgeNode(ctx context.Context, name, more string) (*server, 
 		}
 	}
 	clear, tls, admin := addresses[0], addresses[1], addresses[2]
-	config := strings.NewReplacer("{dir}", s.dir, "{name}", name, "{clear}", clear, "{tls}", tls, "{admin}", admin, "{origin}", s.originURL).Replace(edgeConfig)
+	config := strings.NewReplacer("{dir}", s.dir, "{name}", name, "{clear}", clear, "{tls}", tls, "{admin}", admin, "{origin}", origin).Replace(edgeConfig)
 	file := filepath.Join(s.dir, name+".yaml")
 	if err := os.WriteFile(file, []byte(config+more), 0o600); err != nil {
 		return nil, err
@@ -134,7 +136,7 @@ server:
   limits: {connections_per_address: 20000, connections_per_prefix: 20000, handshake_rate: 100000, handshake_rate_per_prefix: 100000}
 admin: {listen: "{admin}"}
 origins:
-  bench: {url: "{origin}"}
+  bench: {origin}
 hosts:
   - names: ["*"]
     origin: bench
@@ -213,23 +215,54 @@ http {
 }
 `
 
-func (s *stage) startReference(ctx context.Context) error {
-	clear, err := freeAddress()
+func (s *stage) startReference(ctx context.Context) (err error) {
+	s.goStd, err = s.startReferenceBefore(ctx, "reference", s.originURL)
+	return err
+}
+
+// startH2 starts an origin that speaks HTTP/2 over TLS, and who passes on to it.
+func (s *stage) startH2(ctx context.Context) error {
+	address, err := freeAddress()
 	if err != nil {
 		return err
+	}
+	origin := "https://" + address
+	dial := func() error {
+		conn, err := net.Dial("tcp", address)
+		if err == nil {
+			err = conn.Close()
+		}
+		return err
+	}
+	certificate := []string{"--cert", filepath.Join(s.dir, "cert.pem"), "--key", filepath.Join(s.dir, "key.pem")}
+	if _, err = s.run(ctx, "origin-h2", dial, s.origin, append(certificate, "--listen", address)...); err != nil {
+		return err
+	}
+	ca := filepath.Join(s.dir, "cert.pem")
+	if s.edgeH2, err = s.startEdgeNode(ctx, "edge-h2", "{url: "+origin+", ca: "+ca+"}", ""); err != nil {
+		return err
+	}
+	s.edgeH2.name = "edge"
+	s.goH2, err = s.startReferenceBefore(ctx, "reference-h2", origin)
+	return err
+}
+
+func (s *stage) startReferenceBefore(ctx context.Context, name, behind string) (*server, error) {
+	clear, err := freeAddress()
+	if err != nil {
+		return nil, err
 	}
 	secure, err := freeAddress()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	program, err := os.Executable()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	p, err := s.run(ctx, "reference", func() error { return tryHTTP3(ctx, "https://"+secure+"/video/1kB.bin") },
-		program, "-reference", clear+","+secure, "-tls", s.dir, "-behind", s.originURL)
-	s.goStd = &server{p, "Go's own", clear, secure, secure}
-	return err
+	p, err := s.run(ctx, name, func() error { return tryHTTP3(ctx, "https://"+secure+"/video/1kB.bin") },
+		program, "-reference", clear+","+secure, "-tls", s.dir, "-behind", behind)
+	return &server{p, "Go's own", clear, secure, secure}, err
 }
 
 func (s *stage) readVersions() error {

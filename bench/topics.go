@@ -68,14 +68,7 @@ func topics(s *stage) []*topic {
 				{name: "Zipf mix, 1kB to 1MB", paths: zipfMix(), connections: 32},
 			},
 		},
-		{
-			name: "pass", title: "Pass-through over HTTP/1.1 in the clear", text: "wrk, 32 connections; the answers say no-store, so that each request goes to the origin. The Go side is httputil.ReverseProxy.",
-			sides: all, prepare: prepareNothing, load: loadWrk,
-			rows: []row{
-				{name: "1kB", paths: []string{"/_origin/respond?size=1000&header=Cache-Control:no-store"}, connections: 32},
-				{name: "100kB", paths: []string{"/_origin/respond?size=100000&header=Cache-Control:no-store"}, connections: 32},
-			},
-		},
+		passTopic(s), passH2Topic(s),
 		{
 			name: "disk", title: "Hits on disk, page cache warm", note: diskNote, text: fmt.Sprintf("wrk, 32 connections, %d URLs in turn; the edge has 16 MiB of memory for them.", diskURLs),
 			sides: []*server{s.edgeDisk, s.nginx}, prepare: prepareDisk, load: loadWrk,
@@ -114,6 +107,29 @@ const (
 		"that become due in it are in the profile. Before hits on disk were answered inline and copied to memory sparingly they cost 3.7 to 4.4 of nginx."
 	http3Note = "The bound at 100 kB (0.9 of http3.Server) is missed: quic-go and the kernel are 93 % of what such a hit costs, and the same on both sides."
 )
+
+func passTopic(s *stage) *topic {
+	return &topic{
+		name: "pass", title: "Pass-through over HTTP/1.1 in the clear", text: "wrk, 32 connections; the answers say no-store, so that each request goes to the origin, but in the last row, where each URL is new and edge and nginx store the answer. The Go side is httputil.ReverseProxy.",
+		sides: []*server{s.edgeNode, s.nginx, s.goStd}, prepare: prepareNothing, load: loadWrk,
+		rows: []row{
+			{name: "1kB", paths: []string{"/_origin/respond?size=1000&header=Cache-Control:no-store"}, connections: 32},
+			{name: "100kB", paths: []string{"/_origin/respond?size=100000&header=Cache-Control:no-store"}, connections: 32},
+			{name: "1kB, a miss that is stored", paths: []string{"/_origin/respond?size=1000&header=Cache-Control:max-age%3D3600"}, connections: 32, fresh: true},
+		},
+	}
+}
+
+func passH2Topic(s *stage) *topic {
+	return &topic{
+		name: "pass-h2", title: "Pass-through to an origin that speaks HTTP/2 over TLS", text: "wrk, 32 connections over HTTP/1.1 in the clear to the proxies. The other side is httputil.ReverseProxy; both speak HTTP/2 to the origin by net/http.",
+		sides: []*server{s.edgeH2, s.goH2}, prepare: prepareNothing, load: loadWrk,
+		rows: []row{
+			{name: "1kB", paths: []string{"/_origin/respond?size=1000&header=Cache-Control:no-store"}, connections: 32},
+			{name: "100kB", paths: []string{"/_origin/respond?size=100000&header=Cache-Control:no-store"}, connections: 32},
+		},
+	}
+}
 
 const (
 	goStdText = "The third side is Go's own server with the bodies in memory."

@@ -69,8 +69,8 @@ func failingFetch(resp *fetched, err error) bool {
 
 // fallBack is that of a fill; true: it has an answer, for its first client alone.
 func (f *fill) fallBack(resp *fetched, err error) bool {
-	if p := f.prior(); f.slice != nil || p != nil && p.usableOnError(time.Now().UnixNano()) {
-		return false // stale comes first
+	if p := f.prior(); f.slice != nil && f.slice.of != nil || p != nil && p.usableOnError(time.Now().UnixNano()) {
+		return false // stale comes first; a part of what is stored is another's nowhere else
 	}
 	var first *http.Response
 	if resp != nil {
@@ -81,7 +81,7 @@ func (f *fill) fallBack(resp *fetched, err error) bool {
 	if stand == nil {
 		return false
 	}
-	f.proxy, f.fwdStatus = proxy, stand.StatusCode
+	f.proxy, f.fwdStatus, f.slice = proxy, stand.StatusCode, nil
 	f.passOn(&fetched{stand, c.receive(f.request, stand, sent)}, detailFallback)
 	return true
 }

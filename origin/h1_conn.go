@@ -19,6 +19,7 @@ import (
 
 type h1Conn struct {
 	nc    net.Conn // counts bytes; TLS on top of that, if any
+	under net.Conn // without TLS
 	raw   syscall.RawConn
 	clear bool // raw is what the messages are written to
 	stats *Stats
@@ -52,6 +53,7 @@ func newH1Conn(nc net.Conn, stats *Stats) *h1Conn {
 	} else {
 		c.clear = true
 	}
+	c.under = under
 	if counted, ok := under.(*conn); ok {
 		under = counted.Conn
 	}
@@ -69,6 +71,16 @@ func (c *h1Conn) cut() {
 	defer c.mu.Unlock()
 	c.gone = true
 	_ = c.nc.SetDeadline(time.Unix(1, 0)) // closed already is as good
+}
+
+// close closes it. TLS says goodbye where nobody is in the middle of a message: else
+// that could wait for a peer that takes nothing.
+func (c *h1Conn) close() {
+	if c.isCut() {
+		_ = c.under.Close() // whatever it says, it is gone
+		return
+	}
+	_ = c.nc.Close() // as above
 }
 
 func (c *h1Conn) isCut() bool {

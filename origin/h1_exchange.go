@@ -245,7 +245,7 @@ func (x *h1Exchange) exchange(c *h1Conn) (sent int, err error) {
 	}
 	x.guard.Unlock()
 	x.r, x.w = 0, 0
-	now := x.start
+	now := time.Now() // a connection may have been waited for
 	c.waitWrite(cfg.StallTimeout, now, x.last)
 	if x.upload == nil {
 		c.waitRead(cfg.HeaderTimeout, now, x.last)

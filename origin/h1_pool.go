@@ -156,7 +156,7 @@ func (p *h1Pool) put(c *h1Conn) {
 
 // drop closes a connection that was in use and lets the next in line have its place.
 func (p *h1Pool) drop(c *h1Conn) {
-	_ = c.nc.Close() // whatever it says, it is gone
+	c.close()
 	p.leave()
 }
 
@@ -175,7 +175,7 @@ func (p *h1Pool) leave() {
 
 // discard closes a resting connection. Called with mu held.
 func (p *h1Pool) discard(i int) {
-	_ = p.resting[i].nc.Close() // as in drop
+	p.resting[i].close()
 	p.resting = slices.Delete(p.resting, i, i+1)
 	p.open--
 }
@@ -205,7 +205,7 @@ func (p *h1Pool) add(c *h1Conn) {
 	p.mu.Lock()
 	if p.open >= p.cfg.Connections {
 		p.mu.Unlock()
-		_ = c.nc.Close() // never used
+		c.close()
 		return
 	}
 	p.open++

@@ -24,8 +24,7 @@ func appendHead(b []byte, r *http.Request, host, base, target string, length int
 	b = append(append(b, target...), " HTTP/1.1\r\nHost: "...)
 	b = append(append(b, host...), '\r', '\n')
 	for name, values := range r.Header {
-		switch name {
-		case "Host", "Content-Length", "Transfer-Encoding", "Trailer":
+		if framingField(name) {
 			continue
 		}
 		for _, value := range values {
@@ -49,6 +48,21 @@ func appendHead(b []byte, r *http.Request, host, base, target string, length int
 		b = append(b, "Connection: close\r\n"...)
 	}
 	return append(b, '\r', '\n'), nil
+}
+
+// framingField lists the fields that only we write, in whatever case they are given.
+func framingField(name string) bool {
+	switch len(name) {
+	case len("Host"):
+		return strings.EqualFold(name, "Host")
+	case len("Trailer"):
+		return strings.EqualFold(name, "Trailer")
+	case len("Content-Length"):
+		return strings.EqualFold(name, "Content-Length")
+	case len("Transfer-Encoding"):
+		return strings.EqualFold(name, "Transfer-Encoding")
+	}
+	return false
 }
 
 // trailerNames lists the trailers that r announces.

@@ -497,3 +497,53 @@ func TestSmallReads(t *testing.T) {
 	want(t, "trailer", resp.Trailer.Get("T"), "1")
 	resp.Body.Close()
 }
+
+// TestTheWaitForAConnectionIsNotTheHeaders: each phase has its time.
+func TestTheWaitForAConnectionIsNotTheHeaders(t *testing.T) {
+	_, cfg := scripted(t, "h1")
+	cfg.Connections, cfg.HeaderTimeout, cfg.DialTimeout = 1, 400*time.Millisecond, 10*time.Second
+	f := open(t, cfg)
+	busy, err := f.do("GET", "/_origin/sse?interval=10m", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() {
+		resp, err := f.RoundTrip(f.request(t.Context(), "GET", "/_origin/respond?size=10", nil))
+		if err == nil {
+			resp.Body.Close()
+		}
+		done <- err
+	}()
+	eventually(t, "it waits", func() bool { return f.stats().Waiting.Load() == 1 })
+	pause(500 * time.Millisecond)
+	busy.Body.Close()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+// TestFramingIsOurs: what a request says of its framing in its header is not sent.
+func TestFramingIsOurs(t *testing.T) {
+	heads := make(chan string, 1)
+	f := open(t, raw(t, func(_ int, conn net.Conn, r *bufio.Reader) {
+		var head strings.Builder
+		for line := ""; line != "\r\n"; {
+			var err error
+			if line, err = r.ReadString('\n'); err != nil {
+				return
+			}
+			head.WriteString(line)
+		}
+		heads <- head.String()
+		io.WriteString(conn, "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
+	}))
+	r := f.request(t.Context(), "GET", "/x", nil)
+	r.Header = http.Header{"transfer-encoding": {"chunked"}, "CONTENT-LENGTH": {"5"}, "host": {"evil.example"}, "TRAILER": {"x"}, "User-Agent": nil}
+	resp, err := f.RoundTrip(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	want(t, "head", <-heads, "GET /x HTTP/1.1\r\nHost: client.example\r\n\r\n")
+}
