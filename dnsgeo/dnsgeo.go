@@ -35,6 +35,7 @@ type Responder struct {
 	// prober knows how the configured nodes are, shedders what nodes pass on.
 	prober   *prober
 	shedders map[string]*shedder
+	cold     map[string]time.Time // since when nodes are
 
 	sockets    sockets
 	conns      conns
@@ -116,7 +117,7 @@ func (r *Responder) liveNodes(now time.Time) []Node {
 	if r.cfg.Nodes != nil {
 		nodes = append(nodes, r.cfg.Nodes()...)
 	}
-	return r.shed(nodes, now)
+	return r.shed(r.warmUp(nodes, now), now)
 }
 
 // Stats returns what the responder counts.

@@ -49,9 +49,15 @@ type site struct {
 // newFleet makes a fleet of nodes; before is the one that it follows.
 func newFleet(z *zones, nodes []Node, before *fleet) *fleet {
 	f := &fleet{input: sortedNodes(nodes), last: make(map[string][]string)}
+	leave := z.leave
+	if !slices.ContainsFunc(f.input, func(n Node) bool { return !n.Cold && awayOf(&n, &leave) == "" }) {
+		// Where nobody is warm, as in a new cluster, somebody has to begin.
+		cold := false
+		leave.Cold = &cold
+	}
 	for i := range f.input {
 		n := &f.input[i]
-		m := member{Node: n, away: awayOf(n, &z.leave), hash: xxh3.HashString(n.Name)}
+		m := member{Node: n, away: awayOf(n, &leave), hash: xxh3.HashString(n.Name)}
 		for _, a := range n.Addresses {
 			if a = a.Unmap(); a.Is4() {
 				m.v4 = append(m.v4, a)

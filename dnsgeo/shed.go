@@ -61,6 +61,29 @@ func (s *shedder) turn(rising bool) {
 	}
 }
 
+// coldMax is how long a node stays out of answers because it is cold: without
+// clients it would never get warm.
+const coldMax = 5 * time.Minute
+
+// warmUp lets cold nodes in again that have been out for long enough.
+func (r *Responder) warmUp(nodes []Node, now time.Time) []Node {
+	since := make(map[string]time.Time)
+	for i := range nodes {
+		n := &nodes[i]
+		if !n.Cold {
+			continue
+		}
+		began, ok := r.cold[n.Name]
+		if !ok {
+			began = now
+		}
+		since[n.Name] = began
+		n.Cold = now.Sub(began) < coldMax
+	}
+	r.cold = since
+	return nodes
+}
+
 // shed observes the nodes' loads and notes what each sheds. Those that are gone
 // are forgotten, so that there are as many states as nodes.
 func (r *Responder) shed(nodes []Node, now time.Time) []Node {

@@ -84,3 +84,36 @@ func TestSheddersAreForgotten(t *testing.T) {
 		t.Errorf("%d states are left", len(r.shedders))
 	}
 }
+
+// A cold node is out for a while, and not where all are.
+func TestColdNodes(t *testing.T) {
+	nodes := threeSites()
+	r := responder(t, Config{}, &nodes)
+	good := func() (n int) {
+		for _, m := range r.snap.Load().fleet.nodes {
+			if m.away == "" {
+				n++
+			}
+		}
+		return n
+	}
+	now := time.Now()
+	nodes[0].Cold = true
+	if r.refresh(now); good() != 5 {
+		t.Errorf("%d nodes, one of 6 is cold", good())
+	}
+	if r.refresh(now.Add(coldMax - time.Second)); good() != 5 {
+		t.Errorf("%d nodes before its time", good())
+	}
+	if r.refresh(now.Add(coldMax)); good() != 6 {
+		t.Errorf("%d nodes: a node without clients stays cold", good())
+	}
+	nodes = threeSites()
+	r.refresh(now.Add(coldMax))
+	for i := range nodes {
+		nodes[i].Cold = true
+	}
+	if r.refresh(now.Add(time.Hour)); good() != 6 {
+		t.Errorf("%d nodes where all are cold", good())
+	}
+}

@@ -1,0 +1,81 @@
+package main
+
+// Members of the cluster as DNS sees them.
+
+import (
+	"strings"
+
+	"edgecdn/cluster"
+	"edgecdn/dnsgeo"
+)
+
+// dnsNodes turns the members into what answers are made of.
+func dnsNodes(members []cluster.Member) []dnsgeo.Node {
+	nodes := make([]dnsgeo.Node, 0, len(members))
+	for i := range members {
+		if members[i].Status != cluster.Left {
+			nodes = append(nodes, dnsNode(&members[i]))
+		}
+	}
+	return nodes
+}
+
+func dnsNode(m *cluster.Member) dnsgeo.Node {
+	n := dnsgeo.Node{Name: m.Name, Site: m.Site, Weight: m.Weight, Away: awayOf(m), Cold: !m.ReportAt.IsZero() && m.Report.Cold}
+	if m.Place.Known {
+		n.Place = &dnsgeo.Point{Latitude: m.Place.Lat, Longitude: m.Place.Lon}
+	}
+	h3 := true
+	for _, a := range m.Public {
+		if !a.IP.IsValid() || a.IP.IsUnspecified() {
+			continue
+		}
+		n.Addresses = append(n.Addresses, a.IP)
+		if a.HTTPS != 0 && n.Port == 0 {
+			n.Port = int(a.HTTPS)
+		}
+		n.HTTPS = n.HTTPS || a.HTTPS != 0
+		// One record speaks of all addresses, and of one port.
+		h3 = h3 && a.H3 != 0 && a.H3 == a.HTTPS
+	}
+	n.H2 = n.HTTPS
+	n.H3 = n.HTTPS && h3
+	for _, p := range m.Report.Probes {
+		if !p.OK && strings.HasPrefix(p.Name, "h3 ") {
+			n.H3 = false
+		}
+	}
+	if m.Report.Capacity > 0 {
+		n.Load = int(100 * m.Report.Load / m.Report.Capacity)
+	}
+	return n
+}
+
+// awayOf says what keeps a member out of the answers. One of whom nothing has been
+// heard for 2 s is suspect: clients are better off elsewhere until that is settled.
+func awayOf(m *cluster.Member) string {
+	switch {
+	case m.Out || m.Gone:
+		return dnsgeo.AwayOut
+	case m.Weight == 0:
+		return dnsgeo.AwayOut + " (weight 0)"
+	case m.Status == cluster.Dead || m.Status == cluster.Suspect:
+		return dnsgeo.AwayDead
+	case m.Phase == cluster.Draining:
+		return dnsgeo.AwayDraining
+	case m.Phase == cluster.Fenced:
+		return dnsgeo.AwayFenced
+	case m.Phase != cluster.Serving:
+		return dnsgeo.AwayJoining
+	}
+	failed := 0
+	for _, p := range m.Report.Probes {
+		if !p.OK && !strings.HasPrefix(p.Name, "h3 ") {
+			failed++
+		}
+	}
+	if failed > 0 && failed == len(m.Report.Probes) {
+		return dnsgeo.AwayUnhealthy + ": its listeners fail its own probes"
+	}
+	return ""
+}

@@ -1,0 +1,65 @@
+package main
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"edgecdn/cluster"
+	"edgecdn/dnsgeo"
+)
+
+func TestNodesOfTheCluster(t *testing.T) {
+	a4, a6 := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")
+	member := func(edit func(*cluster.Member)) cluster.Member {
+		m := cluster.Member{
+			Name: "fra-1", Site: "fra", Place: cluster.Place{Lat: 50, Lon: 8, Known: true}, Weight: 70,
+			Public: []cluster.Address{{IP: a4, HTTP: 80, HTTPS: 443, H3: 443}, {IP: a6, HTTPS: 443, H3: 443}},
+			Status: cluster.Alive, Phase: cluster.Serving, ReportAt: time.Now(),
+			Report: cluster.Report{Load: 5, Capacity: 10, Probes: []cluster.Probe{{Name: "https 192.0.2.1:443", OK: true}, {Name: "h3 192.0.2.1:443", OK: true}}},
+		}
+		if edit != nil {
+			edit(&m)
+		}
+		return m
+	}
+	node := func(edit func(*dnsgeo.Node)) dnsgeo.Node {
+		n := dnsgeo.Node{
+			Name: "fra-1", Site: "fra", Place: &dnsgeo.Point{Latitude: 50, Longitude: 8}, Weight: 70,
+			Addresses: []netip.Addr{a4, a6}, Port: 443, HTTPS: true, H2: true, H3: true, Load: 50,
+		}
+		if edit != nil {
+			edit(&n)
+		}
+		return n
+	}
+	away := func(why string) func(*dnsgeo.Node) { return func(n *dnsgeo.Node) { n.Away = why } }
+	for name, c := range map[string]struct {
+		member func(*cluster.Member)
+		node   func(*dnsgeo.Node)
+	}{
+		"serves":          {nil, nil},
+		"dead":            {func(m *cluster.Member) { m.Status = cluster.Dead }, away(dnsgeo.AwayDead)},
+		"silent":          {func(m *cluster.Member) { m.Status = cluster.Suspect }, away(dnsgeo.AwayDead)},
+		"drains":          {func(m *cluster.Member) { m.Phase = cluster.Draining }, away(dnsgeo.AwayDraining)},
+		"fenced":          {func(m *cluster.Member) { m.Phase = cluster.Fenced }, away(dnsgeo.AwayFenced)},
+		"joining":         {func(m *cluster.Member) { m.Phase = cluster.Joining }, away(dnsgeo.AwayJoining)},
+		"out":             {func(m *cluster.Member) { m.Out = true }, away(dnsgeo.AwayOut)},
+		"cold":            {func(m *cluster.Member) { m.Report.Cold = true }, func(n *dnsgeo.Node) { n.Cold = true }},
+		"h3 fails":        {func(m *cluster.Member) { m.Report.Probes[1].OK = false }, func(n *dnsgeo.Node) { n.H3 = false }},
+		"h3 on one":       {func(m *cluster.Member) { m.Public = []cluster.Address{m.Public[0], {IP: a6, HTTPS: 443}} }, func(n *dnsgeo.Node) { n.H3 = false }},
+		"no h3":           {func(m *cluster.Member) { m.Public = []cluster.Address{{IP: a4, HTTPS: 443}, {IP: a6, HTTPS: 443}} }, func(n *dnsgeo.Node) { n.H3 = false }},
+		"nowhere":         {func(m *cluster.Member) { m.Place = cluster.Place{} }, func(n *dnsgeo.Node) { n.Place = nil }},
+		"nothing listens": {func(m *cluster.Member) { m.Report.Probes[0].OK, m.Report.Probes = false, m.Report.Probes[:1] }, away("unhealthy: its listeners fail its own probes")},
+	} {
+		if diff := cmp.Diff([]dnsgeo.Node{node(c.node)}, dnsNodes([]cluster.Member{member(c.member)}), cmpopts.EquateComparable(netip.Addr{})); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+	if got := dnsNodes([]cluster.Member{member(func(m *cluster.Member) { m.Status = cluster.Left })}); len(got) != 0 {
+		t.Errorf("a node that left: %v", got)
+	}
+}
