@@ -11,6 +11,8 @@ h2load nghttp2-client end-to-end tests and load over HTTP/2 with nghttp2
 gtlsclient ngtcp2-client end-to-end tests over HTTP/3 with ngtcp2
 ip iproute2 end-to-end tests between several hosts
 delv bind9-dnsutils validation of signed answers by delv
+dig bind9-dnsutils end-to-end tests with dig
+kdig knot-dnsutils end-to-end tests with kdig
 unbound unbound validation of signed answers by a resolver
 systemd-analyze systemd tests of the systemd units
 promtool prometheus tests of the alert rules and dashboards'
