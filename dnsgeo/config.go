@@ -185,7 +185,7 @@ const (
 	zonesMax    = 1000
 	recordsMax  = 100_000 // of a zone
 	fileMax     = 16 << 20
-	nodesMax    = 10_000
+	nodesMax    = 2000
 	udpBytesMin = 512
 	udpBytesMax = 4096
 )

@@ -18,8 +18,8 @@ type fleet struct {
 	input []Node   // that it was made of, sorted
 	nodes []member // by name
 	sites []site   // by name
-	// last are the nodes that were good last, for each name that has none now or
-	// had some then.
+	// last are the nodes that were good last, for each name whose policy wants to
+	// know.
 	last map[string][]string
 }
 
@@ -131,6 +131,9 @@ func awayOf(n *Node, leave *Leave) string {
 // those that were.
 func (f *fleet) remember(z *zones, before *fleet) {
 	for _, d := range z.names {
+		if d.whenDown != "last" {
+			continue
+		}
 		var good []string
 		for i := range f.nodes {
 			if m := &f.nodes[i]; m.away == "" && d.has(f.sites[m.site].name) {

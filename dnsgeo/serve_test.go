@@ -101,6 +101,14 @@ func TestConnectionLimits(t *testing.T) {
 		t.Error("a fourth query was answered")
 	}
 	a.Close()
+	// A message that no query is as large as ends its connection.
+	large := open()
+	defer large.Close()
+	_, _ = large.Write([]byte{0xff, 0xff, 0, 1})
+	_ = large.SetReadDeadline(time.Now().Add(20 * time.Second))
+	if _, err := large.Conn.Read(make([]byte, 1)); err == nil {
+		t.Error("65535 bytes were waited for")
+	}
 	// b is idle, or trickles: half of a query.
 	_, _ = b.Write([]byte{0})
 	_ = b.SetReadDeadline(time.Now().Add(20 * time.Second))

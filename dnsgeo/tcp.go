@@ -63,6 +63,13 @@ func counted(from netip.Addr) netip.Addr {
 	return from
 }
 
+// tcpQueryMax is the largest query that is read: no question with all options that
+// there are comes near it.
+const tcpQueryMax = 4096
+
+// answerKept is how large a buffer a connection keeps.
+const answerKept = 4096
+
 // acceptPause is how long accepting waits when the system has no descriptors left.
 const acceptPause = 50 * time.Millisecond
 
@@ -125,8 +132,8 @@ func (r *Responder) serveConn(ctx context.Context, c net.Conn, from netip.AddrPo
 			return
 		}
 		n := int(binary.BigEndian.Uint16(length[:]))
-		if n < headerBytes {
-			return
+		if n < headerBytes || n > tcpQueryMax {
+			return // no query of ours is so small or large
 		}
 		if in.Buffered() < n && out.Flush() != nil {
 			return
@@ -145,6 +152,9 @@ func (r *Responder) serveConn(ctx context.Context, c net.Conn, from netip.AddrPo
 		binary.BigEndian.PutUint16(answer, uint16(len(answer)-2))
 		if _, err := out.Write(answer); err != nil {
 			return
+		}
+		if cap(answer) > answerKept {
+			answer = nil // an idle connection is not to hold the largest answer
 		}
 	}
 }
