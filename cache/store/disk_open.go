@@ -15,6 +15,11 @@ import (
 // replayed. One whose device fails is away: its index is empty and it takes
 // nothing, and Run tries it again, less and less often. What it held is dropped
 // when it comes back, for it has missed what was removed and replaced meanwhile.
+// Its claim (claim.go) would not do to keep it: purges may have been swept and
+// forgotten since the start without a look at it, removals by name are in no log, an
+// older object could come back when the newer one is evicted elsewhere, and where it is
+// the only directory the hashes in use are of another seed than its own. A restart,
+// which replays the log over all that is there, may use it.
 
 // openVolumes opens the directories; the hashes' seed is that of those which
 // have one.
