@@ -3,6 +3,7 @@ package admin
 // The REST API and health: what a node says of itself.
 
 import (
+	"errors"
 	"net/http"
 	"time"
 )
@@ -13,8 +14,10 @@ type Status struct {
 	Started time.Time `json:"started"`
 	// UptimeSeconds since Started.
 	UptimeSeconds int64 `json:"uptime_seconds"`
-	// Phase of the node: starting, serving or draining.
+	// Phase of the node: starting, fenced, serving or draining.
 	Phase string `json:"phase"`
+	// Fence says why nothing that was stored before is served; nil where it is.
+	Fence *Fence `json:"fence,omitempty"`
 	// NotReady holds the reasons why /readyz answers 503; empty when ready.
 	NotReady []string `json:"not_ready"`
 	// Listeners that are open.
@@ -23,6 +26,12 @@ type Status struct {
 	Config ConfigStatus `json:"config"`
 	// Store has an entry for each tier.
 	Store []Tier `json:"store"`
+}
+
+// Fence is why a node serves nothing that was stored before: it may have missed purges.
+type Fence struct {
+	Why   string    `json:"why"`
+	Since time.Time `json:"since"`
 }
 
 // Listener is an open listener.
@@ -107,6 +116,25 @@ func (s *Server) drain(on bool) http.HandlerFunc {
 		writeJSON(w, http.StatusOK, readiness{len(reasons) == 0, reasons})
 	}
 }
+
+// release lifts the fence.
+func (s *Server) release(w http.ResponseWriter, r *http.Request) {
+	c := credentialOf(r)
+	err := errNoFence
+	if s.src.Release != nil {
+		err = s.src.Release()
+	}
+	if err != nil {
+		s.audit.note(c, r, "release", http.StatusConflict, err.Error())
+		writeProblem(w, http.StatusConflict, err.Error())
+		return
+	}
+	s.audit.note(c, r, "release", http.StatusOK, "done")
+	reasons := s.src.NotReady()
+	writeJSON(w, http.StatusOK, readiness{len(reasons) == 0, reasons})
+}
+
+var errNoFence = errors.New("the node is not fenced")
 
 func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
 	st := s.src.Status()

@@ -55,6 +55,7 @@ func (s *Server) endpoints() []endpoint {
 		{method: "POST", path: "/v1/reload", scopes: config, handle: s.reload},
 		{method: "POST", path: "/v1/drain", scopes: drain, handle: s.drain(true)},
 		{method: "POST", path: "/v1/undrain", scopes: drain, handle: s.drain(false)},
+		{method: "POST", path: "/v1/release", scopes: drain, handle: s.release},
 		{method: "GET", path: "/v1/tokens", scopes: config, handle: s.listTokens},
 		{method: "DELETE", path: "/v1/tokens/{name}", scopes: config, handle: s.revokeToken},
 		{method: "POST", path: "/v1/purges", scopes: purge, handle: s.postPurge},

@@ -307,7 +307,18 @@ func (s *Server) getPurge(w http.ResponseWriter, r *http.Request) {
 	if purges == nil {
 		return
 	}
+	q, ok := queryOf(w, r, "counts")
+	if !ok {
+		return
+	}
+	if q.Has("counts") && q.Get("counts") != "all" {
+		writeFieldProblem(w, http.StatusBadRequest, "the query cannot be understood", FieldError{"counts", "is all, or left out"})
+		return
+	}
 	receipt, ok := purges.Receipt(r.PathValue("id"))
+	if ok && q.Has("counts") && visible(credentialOf(r), &receipt) {
+		receipt, ok = purges.Counts(r.Context(), r.PathValue("id"))
+	}
 	if !ok || !visible(credentialOf(r), &receipt) {
 		writeProblem(w, http.StatusNotFound, ErrPurgeUnknown.Error())
 		return

@@ -31,7 +31,10 @@ type Purges interface {
 	// until ctx ends; then, or when the watcher does not keep up, it closes the
 	// channel.
 	Watch(ctx context.Context) <-chan Receipt
-	// Wait returns when the purge is applied on every live node, or with
+	// Counts is Receipt with what the purge has met on the other nodes, as far as they
+	// say so within a second.
+	Counts(ctx context.Context, id string) (Receipt, bool)
+	// Wait returns when the purge is in force on every node that it concerns, or with
 	// ctx's error; ErrPurgeUnknown where it is not known.
 	Wait(ctx context.Context, id string) (Receipt, error)
 }
@@ -97,6 +100,13 @@ const (
 	PurgeApplied = "applied"
 	// PurgeSwept: and the space is reclaimed, and counted.
 	PurgeSwept = "swept"
+	// PurgeFenced: the node serves nothing that was stored before until it has applied
+	// it. Of other nodes alone, as are those that follow.
+	PurgeFenced = "fenced"
+	// PurgeUnreachable: nothing is heard of the node, and it may serve what is purged.
+	PurgeUnreachable = "unreachable"
+	// PurgeGone: so, and an operator has said that nobody is to wait for it.
+	PurgeGone = "gone"
 )
 
 // Receipt says what became of a purge.
@@ -121,6 +131,12 @@ type Receipt struct {
 	Entry *PurgeEntry `json:"entry,omitempty"`
 	// Counts on this node.
 	Counts PurgeCounts `json:"counts"`
+	// Converged: it is in force on all nodes that it concerns, as far as this node
+	// knows. ConvergedAt is the latest of their times, each by its own clock.
+	Converged   bool       `json:"converged"`
+	ConvergedAt *time.Time `json:"converged_at,omitempty"`
+	// Local: it is of this node alone, made by itself because it missed purges.
+	Local bool `json:"local,omitempty"`
 	// Nodes has an entry for each node that the purge concerns.
 	Nodes []PurgeNode `json:"nodes"`
 }
@@ -152,6 +168,8 @@ type PurgeNode struct {
 	State string `json:"state"`
 	// At is when State was reached; nil where it is pending.
 	At *time.Time `json:"at,omitempty"`
+	// Counts on that node, where it was asked and has answered.
+	Counts *PurgeCounts `json:"counts,omitempty"`
 }
 
 // Errors of Purges.

@@ -49,6 +49,9 @@ type Sources struct {
 	// Drain has clients told to go elsewhere or, with false, takes that back; an
 	// error says why that cannot be now.
 	Drain func(drain bool) error
+	// Release lifts the fence of a node that has not caught up; an error says why that
+	// cannot be. May be nil: there is no fence.
+	Release func() error
 	// Samples gives every metric of the node.
 	Samples func(emit func(Sample))
 	// Locate tells which nodes DNS gives to a client at an address or network for a

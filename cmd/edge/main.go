@@ -5,8 +5,6 @@
 package main
 
 import (
-	"errors"
-	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -49,6 +47,7 @@ type node struct {
 
 	// Set while the node starts, not to be used before it serves.
 	purges   *purge.Log
+	spread   *purge.Spread
 	keyRules *keyRules
 	store    *store.Tiered
 	table    atomic.Pointer[route.Table] // replaced whole by a reload
@@ -67,7 +66,7 @@ func (n *node) openAdmin(cfg *config.Config) (err error) {
 		Status:   n.status,
 		Origins:  n.origins,
 		Config:   n.config,
-		Reload:   n.reload, Drain: n.drain,
+		Reload:   n.reload, Drain: n.drain, Release: n.release,
 		Samples: n.samples,
 		Purges:  n.operatorPurges,
 		Locate:  n.locate, Texts: n.texts,
@@ -127,24 +126,4 @@ func (n *node) open(cfg *config.Config) (err error) {
 // match finds the route in the table in force.
 func (n *node) match(host, target string) (*route.Route, error) {
 	return n.table.Load().Match(host, target)
-}
-
-// close gives back what open took, all of it or, where it failed, what it got.
-func (n *node) close() error {
-	if n.dns != nil {
-		n.dns.Close()
-	}
-	if n.origin != nil {
-		n.origin.Close()
-	}
-	var errs []error
-	if n.store != nil {
-		if err := n.store.Close(); err != nil {
-			errs = append(errs, fmt.Errorf("close the store: %w", err))
-		}
-	}
-	if n.purges != nil {
-		errs = append(errs, n.purges.Close())
-	}
-	return errors.Join(errs...)
 }

@@ -48,7 +48,7 @@ func (n *node) samples(to func(admin.Sample)) {
 	emit.tls(front.TLS)
 	emit.certificates(n.server.Certificates(), n.server.MissingCertificates())
 	emit.cache(n.cache.Stats())
-	emit.purges(n.purges.Stats())
+	emit.purges(n.purges.Stats(), n.spread)
 	kept := n.store.Stats()
 	emit.store(kept)
 	emit.disk(kept.Disk)

@@ -34,7 +34,10 @@ func (n *node) remember(cfg *config.Config) (err error) {
 			return err
 		}
 	}
-	return log.Replay(n.cache)
+	if err := log.Replay(n.cache); err != nil {
+		return err
+	}
+	return n.openSpread(cfg)
 }
 
 // operatorPurges is what operators purge by; nil while the node starts.
@@ -42,13 +45,14 @@ func (n *node) operatorPurges() admin.Purges {
 	if n.state.now() == starting {
 		return nil
 	}
-	return purgeAPI{n.purges, n.cache}
+	return purgeAPI{n.purges, n.cache, n.spread}
 }
 
 // purgeAPI is the log in the words of the operators' side.
 type purgeAPI struct {
-	log   *purge.Log
-	cache *cache.Cache
+	log    *purge.Log
+	cache  *cache.Cache
+	spread *purge.Spread
 }
 
 // countWait bounds how long an answer waits for the count of what is in memory: a
@@ -58,7 +62,7 @@ const countWait = 5 * time.Second
 // count has a receipt say exactly what its purge met in memory. Where that takes too
 // long it says what is known, and that it is not all.
 func (a purgeAPI) count(ctx context.Context, r *purge.Receipt) {
-	if r.Count.MemoryCounted || r.State != purge.Applied {
+	if r.Count.MemoryCounted || r.State == purge.Swept || r.Count.Counted {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, countWait)
@@ -76,6 +80,7 @@ func (a purgeAPI) Purge(ctx context.Context, p admin.PurgeRequest) (admin.Receip
 	if err != nil {
 		return admin.Receipt{}, purgeError(err)
 	}
+	a.spread.Complete(&r)
 	return purgeReceipt(&r), nil
 }
 
@@ -96,12 +101,33 @@ func (a purgeAPI) Receipt(id string) (admin.Receipt, bool) {
 	if !ok {
 		return admin.Receipt{}, false
 	}
-	r, ok := a.log.Receipt(parsed)
+	r, ok := a.spread.Receipt(parsed)
 	if !ok {
 		return admin.Receipt{}, false
 	}
 	a.count(context.Background(), &r)
 	return purgeReceipt(&r), true
+}
+
+// Counts asks the other nodes.
+func (a purgeAPI) Counts(ctx context.Context, id string) (admin.Receipt, bool) {
+	r, ok := a.Receipt(id)
+	if !ok {
+		return r, false
+	}
+	parsed, _ := purge.ParseID(id)
+	all, err := a.spread.Counts(ctx, parsed)
+	if err != nil {
+		return r, false
+	}
+	for _, n := range all {
+		for i := range r.Nodes {
+			if counts := purgeCounts(n.Count); r.Nodes[i].Node == n.Node {
+				r.Nodes[i].Counts = &counts
+			}
+		}
+	}
+	return r, true
 }
 
 func (a purgeAPI) List(before string, limit int) (page []admin.Receipt, next string) {
@@ -115,6 +141,7 @@ func (a purgeAPI) List(before string, limit int) (page []admin.Receipt, next str
 	all := a.log.List(from, limit+1)
 	for i := range all[:min(limit, len(all))] {
 		a.count(context.Background(), &all[i]) // the first counts for all
+		a.spread.Complete(&all[i])
 		page = append(page, purgeReceipt(&all[i]))
 	}
 	if len(all) > limit {
@@ -133,7 +160,7 @@ func (a purgeAPI) Watch(ctx context.Context) <-chan admin.Receipt {
 		defer cancel()
 		for r := range in {
 			select {
-			case out <- purgeReceipt(&r):
+			case out <- a.complete(&r):
 			case <-ctx.Done():
 				return
 			}
@@ -142,14 +169,23 @@ func (a purgeAPI) Watch(ctx context.Context) <-chan admin.Receipt {
 	return out
 }
 
-// Wait returns at once: this is the only node, and a purge with a receipt is
-// applied here.
-func (a purgeAPI) Wait(_ context.Context, id string) (admin.Receipt, error) {
-	r, ok := a.Receipt(id)
+func (a purgeAPI) complete(r *purge.Receipt) admin.Receipt {
+	a.spread.Complete(r)
+	return purgeReceipt(r)
+}
+
+// Wait returns when the purge is in force everywhere, or as it is when ctx ends.
+func (a purgeAPI) Wait(ctx context.Context, id string) (admin.Receipt, error) {
+	parsed, ok := purge.ParseID(id)
 	if !ok {
-		return r, admin.ErrPurgeUnknown
+		return admin.Receipt{}, admin.ErrPurgeUnknown
 	}
-	return r, nil
+	r, err := a.spread.Wait(ctx, parsed)
+	if errors.Is(err, purge.ErrUnheard) {
+		return admin.Receipt{}, admin.ErrPurgeUnknown
+	}
+	a.count(ctx, &r)
+	return purgeReceipt(&r), err
 }
 
 func purgeRequest(p *admin.PurgeRequest) purge.Request {
@@ -194,7 +230,15 @@ func purgeReceipt(r *purge.Receipt) admin.Receipt {
 		}
 	}
 	for _, n := range r.Nodes {
-		out.Nodes = append(out.Nodes, admin.PurgeNode{Node: n.Name, State: string(n.State), At: &n.At})
+		node := admin.PurgeNode{Node: n.Name, State: string(n.State)}
+		if !n.At.IsZero() {
+			node.At = &n.At
+		}
+		out.Nodes = append(out.Nodes, node)
+	}
+	out.Converged, out.Local = r.Converged, r.Local
+	if r.Converged {
+		out.ConvergedAt = &r.ConvergedAt
 	}
 	return out
 }

@@ -140,6 +140,7 @@ func (n *node) serve(ctx context.Context, cfg *config.Config, file string, hangu
 		group.Go(func() error { return n.cache.Run(background) })
 		group.Go(func() error { return n.origin.Run(background) })
 		group.Go(func() error { return n.purges.Run(background) })
+		group.Go(func() error { return n.spread.Run(background) })
 		group.Go(func() error { return n.runDNS(background) })
 		group.Go(func() error { return n.forgetKeyRules(background) })
 		group.Go(func() error { return followBudget(background, n.storeMemory) })
@@ -155,6 +156,26 @@ func (n *node) serve(ctx context.Context, cfg *config.Config, file string, hangu
 	}
 	stop()
 	return errors.Join(err, group.Wait(), n.close())
+}
+
+// close gives back what open took, all of it or, where it failed, what it got.
+func (n *node) close() error {
+	if n.dns != nil {
+		n.dns.Close()
+	}
+	if n.origin != nil {
+		n.origin.Close()
+	}
+	var errs []error
+	if n.store != nil {
+		if err := n.store.Close(); err != nil {
+			errs = append(errs, fmt.Errorf("close the store: %w", err))
+		}
+	}
+	if n.purges != nil {
+		errs = append(errs, n.purges.Close())
+	}
+	return errors.Join(errs...)
 }
 
 // announce says where the node is to be found.

@@ -84,6 +84,9 @@ func (n *node) status() admin.Status {
 		st.Listeners = append(st.Listeners, admin.Listener{Protocol: "admin", Address: n.admin.Addr()})
 		return st
 	}
+	if st.Fence = n.fence(); st.Fence != nil && st.Phase == serving.String() {
+		st.Phase = "fenced"
+	}
 	http, https := n.server.Addresses()
 	for _, addr := range http {
 		st.Listeners = append(st.Listeners, admin.Listener{Protocol: "http", Address: addr})

@@ -60,6 +60,9 @@ func printStatus(stdout io.Writer, st *admin.Status) {
 	defer w.Flush()
 	row := func(name, value string) { fmt.Fprintf(w, "%s\t%s\n", name, value) }
 	row("phase", st.Phase)
+	if st.Fence != nil {
+		row("", "nothing stored before "+st.Fence.Since.Local().Format(time.DateTime)+" is served: "+st.Fence.Why)
+	}
 	row("version", st.Version)
 	row("up", (time.Duration(st.UptimeSeconds) * time.Second).String())
 	for _, l := range st.Listeners {
