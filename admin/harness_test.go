@@ -65,6 +65,7 @@ func (n *node) sources(data string) Sources {
 			}
 			return nil
 		},
+		Release: func() error { return n.drainErr },
 		Samples: func(emit func(Sample)) {
 			for _, s := range n.samples {
 				emit(s)
@@ -105,7 +106,7 @@ func (f *purgesFake) Purge(_ context.Context, p PurgeRequest) (Receipt, error) {
 	at := time.Now().UTC()
 	receipt := receiptOf(p)
 	receipt.ID, receipt.Entry = fmt.Sprintf("p%06d", len(f.made)+1), &PurgeEntry{"log-1", uint64(len(f.made) + 1), 1}
-	receipt.Nodes = []PurgeNode{{"edge-1", PurgeApplied, &at}}
+	receipt.Nodes = []PurgeNode{{Node: "edge-1", State: PurgeApplied, At: &at}}
 	if f.byKey == nil {
 		f.byKey = map[string]int{}
 	}
@@ -175,6 +176,16 @@ func (f *purgesFake) hangUp() {
 		close(w)
 	}
 	f.watchers = nil
+}
+
+func (f *purgesFake) Counts(_ context.Context, id string) (Receipt, bool) {
+	receipt, ok := f.Receipt(id)
+	nodes := append([]PurgeNode{}, receipt.Nodes...)
+	for i := range nodes {
+		nodes[i].Counts = &PurgeCounts{Memory: 7}
+	}
+	receipt.Nodes = nodes
+	return receipt, ok
 }
 
 func (f *purgesFake) Wait(ctx context.Context, id string) (Receipt, error) {

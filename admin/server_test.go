@@ -233,14 +233,14 @@ func TestDrain(t *testing.T) {
 		return w.Code, strings.Join(strings.Fields(w.Body.String()), "")
 	}
 	for _, step := range []struct{ path, want string }{
-		{"/v1/drain", `{"ready":false,"reasons":["drained"]}`}, {"/v1/undrain", `{"ready":true}`},
+		{"/v1/drain", `{"ready":false,"reasons":["drained"]}`}, {"/v1/undrain", `{"ready":true}`}, {"/v1/release", `{"ready":true}`},
 	} {
 		if code, body := post(step.path); code != 200 || body != step.want {
 			t.Errorf("%s: %d %s", step.path, code, body)
 		}
 	}
 	n.drainErr = errors.New("the node stops")
-	for _, path := range []string{"/v1/drain", "/v1/undrain"} {
+	for _, path := range []string{"/v1/drain", "/v1/undrain", "/v1/release"} {
 		if code, body := post(path); code != 409 || !strings.Contains(body, "thenodestops") {
 			t.Errorf("%s: %d %s", path, code, body)
 		}

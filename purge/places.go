@@ -121,6 +121,17 @@ func (l *Log) everything(reason string) *pending {
 	return p
 }
 
+// Forget forgets all that is stored on this node, and on no other, and returns when
+// that is durable.
+func (l *Log) Forget(ctx context.Context, reason string) error {
+	p := l.everything(reason)
+	if err := l.takeIn(ctx, p); err != nil {
+		return err
+	}
+	_, err := l.wait(ctx, p)
+	return err
+}
+
 // adopt forgets all that is stored here, and takes logs for known up to the given
 // numbers: what was missed of them cannot be had.
 func (l *Log) adopt(ctx context.Context, k keeping, reason string) error {

@@ -20,6 +20,9 @@ func (n *node) check(next *config.Config) error {
 		return n.admin.Check(next.Admin)
 	}
 	_, err := route.NewTable(next.Hosts)
+	if n.cluster != nil {
+		err = errors.Join(err, n.cluster.Check(clusterConfig(next)))
+	}
 	return errors.Join(err, n.store.Check(next.Store), n.server.Check(next.Server), n.admin.Check(next.Admin))
 }
 
@@ -52,6 +55,11 @@ func (n *node) apply(next *config.Config) error {
 	}
 	if err := n.admin.Apply(next.Admin); err != nil {
 		return err
+	}
+	if n.cluster != nil {
+		if err := n.cluster.Apply(clusterConfig(next)); err != nil {
+			return err
+		}
 	}
 	if err := setLevel(n.level, next.Log.Level); err != nil {
 		return err

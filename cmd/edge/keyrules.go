@@ -168,7 +168,7 @@ func (n *node) forgetKeyRules(ctx context.Context) error {
 			return nil
 		case <-n.keyRules.wake:
 		}
-		_, err := n.purges.Purge(ctx, purge.Request{All: true, Actor: "edge", Reason: "the rules for keys that something may have been stored under are not all known"})
+		err := n.purges.Forget(ctx, "the rules for keys that something may have been stored under are not all known")
 		if err == nil {
 			n.log.Warn("purged everything: not all rules for keys (cache.key) of before are known", "file", n.keyRules.path)
 			err = n.keyRules.forget(n.cache)

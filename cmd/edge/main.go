@@ -14,6 +14,7 @@ import (
 	"edgecdn/admin"
 	"edgecdn/cache"
 	"edgecdn/cache/store"
+	"edgecdn/cluster"
 	"edgecdn/config"
 	"edgecdn/dnsgeo"
 	"edgecdn/origin"
@@ -35,7 +36,7 @@ func main() { os.Exit(run(os.Args[1:])) }
 //	              +------> cache --> store (memory, disk)
 //	                       ^ |
 //	                       | +-----> origin --> the origins
-//	operators --> admin    purge, its log
+//	operators --> admin    purge, its log <-> cluster <-> other nodes
 //	              |
 //	              +------> all of them, through plain structs
 type node struct {
@@ -48,6 +49,7 @@ type node struct {
 	// Set while the node starts, not to be used before it serves.
 	purges   *purge.Log
 	spread   *purge.Spread
+	cluster  *cluster.Cluster // nil without
 	keyRules *keyRules
 	store    *store.Tiered
 	table    atomic.Pointer[route.Table] // replaced whole by a reload
@@ -112,7 +114,7 @@ func (n *node) open(cfg *config.Config) (err error) {
 	n.server, err = server.New(cfg.Server, server.Seam{
 		Seam:     gate.Seam{Match: n.match, Judge: n.access.Judge, Lookup: n.cache.Lookup, Handler: n.keepPurges(n.cache)},
 		ClientCA: func(name string) string { return n.table.Load().ClientCA(name) },
-		Draining: func() { n.state.enter(draining) },
+		Draining: func() { n.state.enter(draining); n.tellPhase() },
 	}, n.log)
 	if err != nil {
 		return err

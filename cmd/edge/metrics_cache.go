@@ -20,6 +20,7 @@ const (
 
 func (emit emitter) cache(s *cache.Stats) {
 	emit.gauge("edge_cache_fills", "Fetches for the store under way.", float64(s.Fills.Load()))
+	emit.gauge("edge_cache_fenced", "1 while what was stored before the fence is not used.", float64(s.Fenced.Load()))
 	emit.gauge("edge_cache_purge_entries", "Names in the table of purges that are not swept yet.", float64(s.PurgeEntries.Load()))
 	for i, kind := range cache.PurgeKinds {
 		emit.counter("edge_cache_purges_total", "Purges applied, by kind.", s.Purges[i].Load(), admin.Label{Name: "kind", Value: kind})

@@ -52,8 +52,8 @@ func (emit emitter) purges(s *purge.Stats, spread *purge.Spread) {
 // spread emits how purges get to other nodes, and theirs to this one.
 func (emit emitter) spread(s *purge.Stats, spread *purge.Spread) {
 	half, most, waiting := spread.Convergence()
-	for quantile, took := range map[string]float64{"0.5": half.Seconds(), "0.99": most.Seconds()} {
-		emit.gauge("edge_purge_convergence_seconds", "How long the last 1024 purges made here took to be in force on all nodes.", took, admin.Label{Name: "quantile", Value: quantile})
+	for percent, took := range map[string]float64{"50": half.Seconds(), "99": most.Seconds()} {
+		emit.gauge("edge_purge_convergence_seconds", "How long the last 1024 purges made here took to be in force on all nodes.", took, admin.Label{Name: "percentile", Value: percent})
 	}
 	emit.gauge("edge_purge_converging", "Purges made here that are not known to be in force on all nodes.", float64(waiting))
 	emit.gauge("edge_purge_fenced", "1 while nothing that was stored before is served, because purges may have been missed.", float64(s.Fenced.Load()))

@@ -259,7 +259,7 @@ func TestEveryCountIsExported(t *testing.T) {
 		{new(cache.Stats), func(e emitter, s any) { e.cache(s.(*cache.Stats)) }},
 		{new(origin.Stats), func(e emitter, s any) { e.origin("o", s.(*origin.Stats)) }},
 		{new(pool.Stats), func(e emitter, s any) { e.pool("o", pool.State{}, s.(*pool.Stats)) }},
-		{new(purge.Stats), func(e emitter, s any) { e.purges(s.(*purge.Stats)) }},
+		{new(purge.Stats), func(e emitter, s any) { e.purges(s.(*purge.Stats), purgeSpread(t)) }},
 		{new(dnsgeo.Stats), func(e emitter, s any) { e.dns(s.(*dnsgeo.Stats), 0) }},
 		{new(admin.Stats), func(e emitter, s any) { e.admin(s.(*admin.Stats)) }},
 		{&store.Stats{Disk: store.DiskStats{Directories: make([]store.DirectoryStats, 1)}}, func(e emitter, s any) {
@@ -277,4 +277,15 @@ func TestEveryCountIsExported(t *testing.T) {
 			t.Errorf("%s is in no metric", name)
 		}
 	}
+}
+
+// purgeSpread is what spreads the purges of a node that is alone.
+func purgeSpread(t *testing.T) *purge.Spread {
+	t.Helper()
+	l, err := purge.Open(purge.Config{Dir: t.TempDir()}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	return purge.NewSpread(l, nil, nil, true, nil)
 }

@@ -52,6 +52,9 @@ func (f *purgesFake) Receipt(id string) (admin.Receipt, bool) {
 
 func (f *purgesFake) List(string, int) ([]admin.Receipt, string) { return nil, "" }
 func (f *purgesFake) Watch(context.Context) <-chan admin.Receipt { return nil }
+func (f *purgesFake) Counts(_ context.Context, id string) (admin.Receipt, bool) {
+	return f.Receipt(id)
+}
 func (f *purgesFake) Wait(ctx context.Context, id string) (admin.Receipt, error) {
 	r, _ := f.Receipt(id)
 	if f.never {

@@ -141,6 +141,7 @@ func (n *node) serve(ctx context.Context, cfg *config.Config, file string, hangu
 		group.Go(func() error { return n.origin.Run(background) })
 		group.Go(func() error { return n.purges.Run(background) })
 		group.Go(func() error { return n.spread.Run(background) })
+		group.Go(func() error { return n.runCluster(background) })
 		group.Go(func() error { return n.runDNS(background) })
 		group.Go(func() error { return n.forgetKeyRules(background) })
 		group.Go(func() error { return followBudget(background, n.storeMemory) })
@@ -148,6 +149,7 @@ func (n *node) serve(ctx context.Context, cfg *config.Config, file string, hangu
 		group.Go(func() error { return n.followConfig(background) })
 		group.Go(func() error { return n.followHangups(background, hangups) })
 		n.state.enter(serving)
+		n.tellPhase()
 		n.announce(cfg)
 		serving, cancel := context.WithCancel(ctx)
 		defer context.AfterFunc(background, cancel)()
@@ -167,6 +169,9 @@ func (n *node) close() error {
 		n.origin.Close()
 	}
 	var errs []error
+	if n.cluster != nil {
+		errs = append(errs, n.cluster.Close())
+	}
 	if n.store != nil {
 		if err := n.store.Close(); err != nil {
 			errs = append(errs, fmt.Errorf("close the store: %w", err))

@@ -12,8 +12,16 @@ import (
 
 // openSpread makes what spreads purges, and raises the fence where this start needs
 // it: before anything is served.
-func (n *node) openSpread(_ *config.Config) error {
-	n.spread = purge.NewSpread(n.purges, n.cache, nil, true, n.log)
+func (n *node) openSpread(cfg *config.Config) error {
+	if err := n.openCluster(cfg); err != nil {
+		return err
+	}
+	if n.cluster == nil {
+		n.spread = purge.NewSpread(n.purges, n.cache, nil, true, n.log)
+		return nil
+	}
+	n.spread = purge.NewSpread(n.purges, n.cache, mesh{n}, len(cfg.Cluster.Seeds) == 0, n.log)
+	n.cluster.Handle(kindPurges, n.spread.Receive)
 	n.spread.Begin()
 	return nil
 }

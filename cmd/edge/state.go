@@ -60,6 +60,7 @@ func (n *node) drain(on bool) error {
 		return errors.New("this node answers DNS alone: it has no clients to send elsewhere")
 	}
 	n.state.drained.Store(on)
+	n.tellPhase()
 	if on {
 		n.server.Leave()
 	} else {
