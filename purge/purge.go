@@ -177,7 +177,7 @@ func (l *Log) admit(p *pending) (earlier *use, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := p.entry.Time
-	if p.entry.Key != [16]byte{} {
+	if p.entry.Key != [16]byte{} && p.from == fromHere { // what others took stands
 		l.keys.expire(now, &l.t)
 		if u := l.keys.uses[p.entry.Key]; u != nil {
 			if u.print != p.entry.Print {
@@ -202,7 +202,7 @@ func (l *Log) admit(p *pending) (earlier *use, err error) {
 	}
 	l.queued += len(p.code)
 	l.stats.Pending.Add(1)
-	if p.entry.Key != [16]byte{} {
+	if p.entry.Key != [16]byte{} && l.keys.uses[p.entry.Key] == nil {
 		l.keys.add(p.entry.Key, &use{print: p.entry.Print, pending: p}, now, &l.t, &l.stats)
 	}
 	return nil, nil

@@ -239,3 +239,46 @@ func TestSpreadAlone(t *testing.T) {
 		t.Error("released without a fence")
 	}
 }
+
+// An idempotency key that was used on two nodes at once, for the same or for different
+// purges, keeps neither from getting everywhere; used later it is known on all.
+func TestKeysOfOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &hub{nodes: map[string]*hubNode{}, cut: map[string]bool{}}
+		a, b := startSpread(t, h, "a", newMemFS(1)), startSpread(t, h, "b", newMemFS(2))
+		defer func() { a.stop(); b.stop() }()
+		purge := func(n *spreadNode, key string, url int) (Receipt, error) {
+			return n.Purge(context.Background(), Request{URLs: []string{urlOf(url)}, Actor: "ci", Key: key, Print: [32]byte{byte(url)}})
+		}
+		time.Sleep(2 * time.Second) // they have compared once
+		h.mu.Lock()
+		h.cut["b"] = true
+		h.mu.Unlock()
+		for i, key := range []string{"same", "other"} {
+			for _, n := range []*spreadNode{a, b} {
+				url := 1
+				if n == b {
+					url += i
+				}
+				if _, err := purge(n, key, url); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		h.mu.Lock()
+		clear(h.cut)
+		h.mu.Unlock()
+		time.Sleep(5 * time.Second)
+		if string(a.spread.Position()) != string(b.spread.Position()) || len(a.List(ID{}, 10)) != 4 || len(b.List(ID{}, 10)) != 4 {
+			t.Errorf("%d and %d purges", len(a.List(ID{}, 10)), len(b.List(ID{}, 10)))
+		}
+		made, _ := purge(a, "third", 3)
+		time.Sleep(time.Second)
+		if again, err := purge(b, "third", 3); err != nil || again.Entry.ID != made.Entry.ID {
+			t.Errorf("%v: asked again on another node: %v, made %v", err, again.Entry.ID, made.Entry.ID)
+		}
+		if _, err := purge(b, "third", 4); !errors.Is(err, ErrKeyReused) {
+			t.Error(err)
+		}
+	})
+}

@@ -131,8 +131,7 @@ func (s *sim) unsettled() string {
 	return ""
 }
 
-// TestSimulation runs many seeds; EDGE_TEST_SEED=N one of them, EDGE_TEST_SEEDS=N so
-// many.
+// TestSimulation runs many seeds; EDGE_TEST_SEED=N one of them.
 func TestSimulation(t *testing.T) { simulate(t, 200) }
 
 // TestSoakSimulation runs many more.

@@ -208,9 +208,32 @@ func (c *purgeCmd) purge(batch []string, out *receipts) error {
 		return err
 	}
 	if c.Wait && got.status == http.StatusAccepted {
-		return fmt.Errorf("not applied on every node within %v: it goes on, the receipt says how far it is", c.Timeout)
+		return fmt.Errorf("not applied on every node within %v%s: it goes on, the receipt says how far it is", c.Timeout, lagging(receipt))
 	}
 	return nil
+}
+
+// inForce says whether a node in that state serves nothing of what is purged.
+func inForce(state string) bool {
+	return state == admin.PurgeApplied || state == admin.PurgeSwept || state == admin.PurgeFenced
+}
+
+// lagging names the nodes that a purge is not in force on.
+func lagging(receipt json.RawMessage) string {
+	var r admin.Receipt
+	if json.Unmarshal(receipt, &r) != nil {
+		return ""
+	}
+	var names []string
+	for _, n := range r.Nodes {
+		if !inForce(n.State) && n.State != admin.PurgeGone {
+			names = append(names, n.Node+" is "+n.State)
+		}
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	return " (" + strings.Join(names, ", ") + ")"
 }
 
 // receipt returns what the answer holds, or asks for it.
@@ -313,7 +336,7 @@ func (o *receipts) add(raw json.RawMessage, targets int) error {
 	}
 	applied := 0
 	for _, n := range r.Nodes {
-		if n.State != admin.PurgePending {
+		if inForce(n.State) {
 			applied++
 		}
 	}
