@@ -152,7 +152,7 @@ func BenchmarkPurgeCostOfCheck(b *testing.B) {
 		metas[i] = costMeta(c, r, i, hashes)
 		hashes = hashes[:len(hashes)+len(metas[i].Groups)]
 		headers[i].setPrints(&metas[i])
-		if i%100_000 == 0 {
+		if i%2_000_000 == 1_999_999 {
 			runtime.GC()
 		}
 	}
