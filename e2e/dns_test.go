@@ -141,14 +141,31 @@ dns:
       name_servers: [ns1.cdn.example]
       dynamic: [{name: www, ttl: 1s, answers: 2, answer_sites: 2}]
   places: {map: %[4]s}
+`
+
+// siteProbes has each responder probe the nodes, siteCluster has the cluster tell of them.
+const (
+	siteProbes = `
   probe: {kind: http, port: 8081, path: /readyz, interval: 200ms, timeout: 1s}
   nodes:
     - {name: fra-1, site: fra, place: "50.0,8.6", addresses: [10.1.0.10]}
     - {name: iad-1, site: iad, place: "38.9,-77.5", addresses: [10.2.0.10]}
     - {name: nrt-1, site: nrt, place: "35.8,140.4", addresses: [10.3.0.10]}
 `
+	siteCluster = `
+  leave: {cold: false}
+cluster:
+  listen: "10.%[1]d.0.10:7946"
+  seeds: [10.1.0.10, 10.2.0.10, 10.3.0.10]
+  secrets: [a secret of sixteen bytes and more]
+  preset: local
+  site: %[2]s
+  place: {lat: %[3]s, lon: %[4]s}
+  public: [10.%[1]d.0.10]
+`
+)
 
-func startPlaces(t *testing.T) *places {
+func startPlaces(t *testing.T, clustered bool) *places {
 	t.Helper()
 	p := &places{lan: newLAN(t)}
 	origin := p.lan.machine(t, "10.9.0.1/8")
@@ -160,7 +177,13 @@ func startPlaces(t *testing.T) *places {
 		p.boxes[i] = p.lan.machine(t, fmt.Sprintf("10.%d.0.10/8", i+1))
 		p.clients[i] = p.lan.machine(t, fmt.Sprintf("10.%d.0.100/8", i+1))
 		p.dirs[i] = t.TempDir()
-		writeFile(t, filepath.Join(p.dirs[i], "edge.yaml"), fmt.Sprintf(siteConfig, site, filepath.Join(p.dirs[i], "data"), i+1, networks))
+		text := fmt.Sprintf(siteConfig, site, filepath.Join(p.dirs[i], "data"), i+1, networks)
+		if at := [3][2]string{{"50.0", "8.6"}, {"38.9", "-77.5"}, {"35.8", "140.4"}}[i]; clustered {
+			text += fmt.Sprintf(siteCluster, i+1, site, at[0], at[1])
+		} else {
+			text += siteProbes
+		}
+		writeFile(t, filepath.Join(p.dirs[i], "edge.yaml"), text)
 		p.start(t, i)
 	}
 	return p
@@ -259,7 +282,13 @@ func (p *places) expect(t *testing.T, what string, want [3]string) time.Duration
 }
 
 func TestDNSSites(t *testing.T) {
-	p := startPlaces(t)
+	for name, clustered := range map[string]bool{"probes": false, "cluster": true} {
+		t.Run(name, func(t *testing.T) { testSites(t, clustered) })
+	}
+}
+
+func testSites(t *testing.T, clustered bool) {
+	p := startPlaces(t, clustered)
 	const fra, iad, nrt = "10.1.0.10", "10.2.0.10", "10.3.0.10"
 	home := [3]string{fra, iad, nrt}
 	p.expect(t, "each client is sent to its site, by every responder", home)
@@ -293,11 +322,18 @@ func TestDNSSites(t *testing.T) {
 	file := func(i int) []string {
 		return []string{"--admin", fmt.Sprintf("10.%d.0.10:8081", i+1), "--data", filepath.Join(p.dirs[i], "data")}
 	}
-	command := func(i int, name string) {
-		args := append([]string{"netns", "exec", p.boxes[i].name, filepath.Join(bin, "edge"), name}, file(i)...)
+	command := func(i int, words ...string) {
+		t.Helper()
+		args := append([]string{"netns", "exec", p.boxes[i].name, filepath.Join(bin, "edge")}, append(words, file(i)...)...)
 		if out, stderr, code := run(t, "ip", args...); code != 0 {
-			t.Fatalf("edge %s: %s%s", name, out, stderr)
+			t.Fatalf("edge %s: %s%s", strings.Join(words, " "), out, stderr)
 		}
+	}
+	if clustered {
+		command(0, "nodes", "out", "iad")
+		p.expect(t, "clients of a site that an operator took out are sent to the next", [3]string{fra, fra, nrt})
+		command(2, "nodes", "in", "iad")
+		p.expect(t, "they come home when it is back in", home)
 	}
 	command(2, "drain")
 	p.expect(t, "clients of a site that drains are sent to the next", [3]string{fra, iad, fra})

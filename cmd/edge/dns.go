@@ -107,7 +107,9 @@ func (n *node) openDNS(cfg *config.Config) error {
 	if cfg.DNS == nil || len(cfg.DNS.Listen) == 0 {
 		return nil
 	}
-	responder, err := dnsgeo.New(dnsConfig(cfg), n.log)
+	dns := dnsConfig(cfg)
+	dns.Nodes = n.members
+	responder, err := dnsgeo.New(dns, n.log)
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,14 @@ import (
 	"edgecdn/dnsgeo"
 )
 
+// members are the cluster's as they are now; none without one.
+func (n *node) members() []dnsgeo.Node {
+	if n.cluster == nil {
+		return nil
+	}
+	return dnsNodes(n.cluster.Members())
+}
+
 // dnsNodes turns the members into what answers are made of.
 func dnsNodes(members []cluster.Member) []dnsgeo.Node {
 	nodes := make([]dnsgeo.Node, 0, len(members))
