@@ -26,6 +26,8 @@ type Status struct {
 	Config ConfigStatus `json:"config"`
 	// Store has an entry for each tier.
 	Store []Tier `json:"store"`
+	// Cluster is left out where the node is alone.
+	Cluster *ClusterStatus `json:"cluster,omitempty"`
 }
 
 // Fence is why a node serves nothing that was stored before: it may have missed purges.

@@ -48,6 +48,8 @@ func (s *Server) endpoints() []endpoint {
 		{method: "GET", path: "/v1/status", scopes: read, handle: s.status},
 		{method: "GET", path: "/v1/locate", scopes: read, handle: s.locate},
 		{method: "GET", path: "/v1/origins", scopes: read, handle: s.origins},
+		{method: "GET", path: "/v1/nodes", scopes: read, handle: s.listNodes},
+		{method: "POST", path: "/v1/nodes", scopes: drain, handle: s.changeNodes},
 		{method: "GET", path: "/v1/dns/txt", scopes: dns, handle: s.listTexts},
 		{method: "PUT", path: "/v1/dns/txt/{name}", scopes: dns, handle: s.putText},
 		{method: "DELETE", path: "/v1/dns/txt/{name}", scopes: dns, handle: s.deleteText},

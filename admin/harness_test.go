@@ -26,7 +26,12 @@ type node struct {
 	samples   []Sample
 	origins   []Origin
 	purges    *purgesFake // nil: still starting
-	texts     *textsFake  // nil: no DNS
+	nodes     NodeList
+	changes   []NodeChange
+	changeErr error
+	told      []string // hashes of revoked tokens that others were told of
+	toldErr   error
+	texts     *textsFake // nil: no DNS
 }
 
 func (n *node) sources(data string) Sources {
@@ -66,6 +71,9 @@ func (n *node) sources(data string) Sources {
 			return nil
 		},
 		Release: func() error { return n.drainErr },
+		Nodes:   func() NodeList { return n.nodes },
+		Change:  func(c NodeChange) error { n.changes = append(n.changes, c); return n.changeErr },
+		Revoked: func(hash, _ string) error { n.told = append(n.told, hash); return n.toldErr },
 		Samples: func(emit func(Sample)) {
 			for _, s := range n.samples {
 				emit(s)

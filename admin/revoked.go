@@ -80,14 +80,14 @@ func (r *revoked) at(hash [32]byte) (time.Time, bool) {
 }
 
 // add revokes a token. It is revoked in memory even where it cannot be written.
-func (r *revoked) add(c *credential, by string, now time.Time) error {
+func (r *revoked) add(hash [32]byte, name, by string, now time.Time) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if _, twice := r.hash[c.hash]; twice {
+	if _, twice := r.hash[hash]; twice {
 		return nil
 	}
-	r.hash[c.hash] = now
-	r.list = append(r.list, revocation{Name: c.name, SHA256: hex.EncodeToString(c.hash[:]), Time: now.UTC(), By: by})
+	r.hash[hash] = now
+	r.list = append(r.list, revocation{Name: name, SHA256: hex.EncodeToString(hash[:]), Time: now.UTC(), By: by})
 	if len(r.list) > revokedMax {
 		return fmt.Errorf("admin: more than %d tokens are revoked: this one is until the next start; take revoked ones out of the configuration, stop the node and remove their lines from %s", revokedMax, r.path)
 	}
@@ -99,6 +99,16 @@ func (r *revoked) add(c *credential, by string, now time.Time) error {
 		return fmt.Errorf("admin: the token is revoked until the next start, but the list could not be written: %w", err)
 	}
 	return nil
+}
+
+// Revoke shuts out a token that was revoked on another node, by its hash in
+// hexadecimal. One that is revoked already is no error.
+func (s *Server) Revoke(hash, name, node string) error {
+	var sum [32]byte
+	if n, err := hex.Decode(sum[:], []byte(hash[:min(len(hash), 64)])); err != nil || n != len(sum) || len(hash) != 64 {
+		return fmt.Errorf("admin: %.80q is no hash of a token", hash)
+	}
+	return s.revoked.add(sum, name, "node "+node, time.Now())
 }
 
 // writeWhole makes a file of mode 0600 whole or not at all.

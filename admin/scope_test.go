@@ -280,7 +280,7 @@ func TestRevokedListIsBounded(t *testing.T) {
 	}
 	r.list = make([]revocation, revokedMax)
 	c := &credential{name: "x", hash: [32]byte{1}}
-	if err := r.add(c, "ops", time.Now()); err == nil || !strings.Contains(err.Error(), "until the next start") {
+	if err := r.add(c.hash, c.name, "ops", time.Now()); err == nil || !strings.Contains(err.Error(), "until the next start") {
 		t.Errorf("error %v", err)
 	}
 	if _, is := r.at(c.hash); !is {

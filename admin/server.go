@@ -57,6 +57,13 @@ type Sources struct {
 	// Locate tells which nodes DNS gives to a client at an address or network for a
 	// name, "" for any, and why. An error says what is wrong with the question.
 	Locate func(client, name string) (any, error)
+	// Nodes are those of the cluster.
+	Nodes func() NodeList
+	// Change does what an operator says of a node or a site; an error says why it
+	// cannot be done.
+	Change func(NodeChange) error
+	// Revoked tells the other nodes of a token that was revoked here, by its hash.
+	Revoked func(hash, name string) error
 	// Texts keeps TXT records of a while; nil where the node answers no DNS.
 	Texts func() Texts
 	// Purges forgets what operators name; nil while the node starts.

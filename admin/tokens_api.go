@@ -69,10 +69,16 @@ func (s *Server) revokeToken(w http.ResponseWriter, r *http.Request) {
 		if c.name != name {
 			continue
 		}
-		if err := s.revoked.add(c, by.name, time.Now()); err != nil {
+		if err := s.revoked.add(c.hash, c.name, by.name, time.Now()); err != nil {
 			s.log.Error("admin: revoke a token", "token", name, "err", err)
 			s.audit.note(by, r, "revoke the token "+name, http.StatusInternalServerError, err.Error())
 			writeProblem(w, http.StatusInternalServerError, err.Error())
+			return
+		}
+		if err := s.src.Revoked(hex.EncodeToString(c.hash[:]), c.name); err != nil {
+			s.log.Error("admin: tell other nodes of a revoked token", "token", name, "err", err)
+			s.audit.note(by, r, "revoke the token "+name, http.StatusInternalServerError, err.Error())
+			writeProblem(w, http.StatusInternalServerError, "the token is revoked here, but other nodes may not know: "+err.Error())
 			return
 		}
 		s.audit.note(by, r, "revoke the token "+name, http.StatusOK, "revoked, sha256 "+hex.EncodeToString(c.hash[:8]))

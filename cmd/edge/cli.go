@@ -18,10 +18,10 @@ type cli struct {
 	Reload      reloadCmd      `cmd:"" help:"Have a node read its configuration again."`
 	Drain       drainCmd       `cmd:"" help:"Have a node send its clients elsewhere."`
 	Undrain     undrainCmd     `cmd:"" help:"Take a drain back."`
+	Nodes       nodesCmd       `cmd:"" help:"Show the nodes of the cluster, and say things of them."`
 	Purge       purgeCmd       `cmd:"" help:"Have a node forget what is stored."`
 	Healthcheck healthcheckCmd `cmd:"" help:"Succeed where a node is well, for whoever restarts it."`
 	DNS         dnsCmd         `cmd:"" name:"dns" help:"Answer DNS for zones, with the nodes nearest to each client."`
-	Nodes       nodesCmd       `cmd:"" help:"Look after the nodes of a cluster."`
 	Locate      locateCmd      `cmd:"" help:"Tell which nodes a client is given by DNS, and why."`
 	Get         getCmd         `cmd:"" help:"Fetch a URL and explain what the caches on the way did."`
 	Store       storeCmd       `cmd:"" help:"Look into the disk tier of a stopped node."`

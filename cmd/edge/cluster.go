@@ -22,7 +22,17 @@ func (n *node) openCluster(cfg *config.Config) (err error) {
 		return nil
 	}
 	n.cluster, err = cluster.New(clusterConfig(cfg), cluster.Hooks{Report: n.report}, n.log)
-	return err
+	if err != nil {
+		return err
+	}
+	n.cluster.Facts().Watch(cluster.KindRevoked, func(all []cluster.Fact) {
+		for _, f := range all {
+			if err := n.admin.Revoke(f.Key, string(f.Value), f.Node); err != nil {
+				n.log.Error("a token that was revoked in the cluster", "token", string(f.Value), "node", f.Node, "err", err)
+			}
+		}
+	})
+	return nil
 }
 
 // clusterConfig fills in what the cluster is to know of the rest.
@@ -38,8 +48,8 @@ func clusterConfig(cfg *config.Config) cluster.Config {
 			}
 			a := cluster.Address{IP: netip.IPv6Unspecified()}
 			if host != "" {
-				if a.IP, err = netip.ParseAddr(host); err != nil {
-					continue
+				if a.IP, err = netip.ParseAddr(host); err != nil || a.IP.IsLoopback() && len(c.Public) == 0 {
+					continue // a name, or only for this machine
 				}
 			}
 			take(&a, uint16(port))
@@ -58,7 +68,21 @@ func clusterConfig(cfg *config.Config) cluster.Config {
 
 // report is how this node is doing.
 func (n *node) report() cluster.Report {
-	return cluster.Report{Position: n.spread.Position()}
+	kept := n.store.Stats()
+	objects := kept.Memory.Objects
+	for _, d := range kept.Disk.Directories {
+		objects += int64(d.Objects)
+	}
+	r := cluster.Report{
+		Load:     float64(n.server.Stats().Gate.HandlersBusy.Load()),
+		Capacity: float64(n.reloader.Current().Server.Limits.Handlers),
+		Cold:     objects == 0,
+		Position: n.spread.Position(),
+	}
+	if probes := n.probes.last.Load(); probes != nil {
+		r.Probes = *probes
+	}
+	return r
 }
 
 // runCluster takes part until ctx ends.

@@ -50,6 +50,7 @@ type node struct {
 	purges   *purge.Log
 	spread   *purge.Spread
 	cluster  *cluster.Cluster // nil without
+	probes   selfProbes
 	keyRules *keyRules
 	store    *store.Tiered
 	table    atomic.Pointer[route.Table] // replaced whole by a reload
@@ -72,6 +73,7 @@ func (n *node) openAdmin(cfg *config.Config) (err error) {
 		Samples: n.samples,
 		Purges:  n.operatorPurges,
 		Locate:  n.locate, Texts: n.texts,
+		Nodes: n.nodes, Change: n.changeNodes, Revoked: n.tokenRevoked,
 	}, n.log)
 	if err != nil {
 		return err

@@ -39,6 +39,9 @@ func (n *node) samples(to func(admin.Sample)) {
 	if n.server == nil {
 		return // DNS alone
 	}
+	if n.cluster != nil {
+		emit.cluster(n.cluster.Members(), n.cluster.Stats())
+	}
 	front := n.server.Stats()
 	emit.server(front.Gate)
 	emit.access(n.access.Stats())

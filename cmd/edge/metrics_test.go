@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -27,6 +28,7 @@ import (
 	"edgecdn/admin"
 	"edgecdn/cache"
 	"edgecdn/cache/store"
+	"edgecdn/cluster"
 	"edgecdn/config"
 	"edgecdn/dnsgeo"
 	"edgecdn/origin"
@@ -55,10 +57,13 @@ func startNode(t *testing.T, origin http.HandlerFunc) (n *node, data string) {
 		Zones: []dnsgeo.Zone{{
 			Name: "cdn.example", NameServers: []string{"ns1.example.net"}, Dynamic: []dnsgeo.Dynamic{{Name: "www"}},
 		}},
-		Static: []dnsgeo.StaticNode{{Name: "fra-1", Site: "fra", Place: "50.1,8.7", Addresses: []string{"192.0.2.1"}}},
-		Probe:  dnsgeo.Probe{Kind: "off"},
+		Probe: dnsgeo.Probe{Kind: "off"},
 	}.WithDefaults()
 	cfg.DNS = &dns
+	cfg.Cluster = cluster.Config{
+		Listen: "127.0.0.1:0", Secrets: []string{"a secret for this test"}, Name: "edge", Dir: filepath.Join(data, "cluster"),
+		Site: "fra", Place: &cluster.Place{Lat: 50.1, Lon: 8.7}, Speaks: []cluster.Address{{IP: netip.MustParseAddr("192.0.2.1"), HTTP: 80, HTTPS: 443}},
+	}.WithDefaults()
 	return startServing(t, cfg, ""), data
 }
 
@@ -261,6 +266,7 @@ func TestEveryCountIsExported(t *testing.T) {
 		{new(pool.Stats), func(e emitter, s any) { e.pool("o", pool.State{}, s.(*pool.Stats)) }},
 		{new(purge.Stats), func(e emitter, s any) { e.purges(s.(*purge.Stats), purgeSpread(t)) }},
 		{new(dnsgeo.Stats), func(e emitter, s any) { e.dns(s.(*dnsgeo.Stats), 0) }},
+		{new(cluster.Stats), func(e emitter, s any) { e.cluster(nil, s.(*cluster.Stats)) }},
 		{new(admin.Stats), func(e emitter, s any) { e.admin(s.(*admin.Stats)) }},
 		{&store.Stats{Disk: store.DiskStats{Directories: make([]store.DirectoryStats, 1)}}, func(e emitter, s any) {
 			e.store(*s.(*store.Stats))

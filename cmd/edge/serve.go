@@ -143,6 +143,7 @@ func (n *node) serve(ctx context.Context, cfg *config.Config, file string, hangu
 		group.Go(func() error { return n.spread.Run(background) })
 		group.Go(func() error { return n.runCluster(background) })
 		group.Go(func() error { return n.runDNS(background) })
+		group.Go(func() error { return n.probeSelf(background) })
 		group.Go(func() error { return n.forgetKeyRules(background) })
 		group.Go(func() error { return followBudget(background, n.storeMemory) })
 		group.Go(func() error { return giveBack(background) })

@@ -100,6 +100,7 @@ func (n *node) status() admin.Status {
 	}
 	st.Listeners = append(st.Listeners, admin.Listener{Protocol: "admin", Address: n.admin.Addr()})
 	st.Store = n.tiers()
+	st.Cluster = n.clusterStatus()
 	return st
 }
 

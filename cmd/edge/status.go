@@ -78,6 +78,13 @@ func printStatus(stdout io.Writer, st *admin.Status) {
 		}
 		row(t.Name, value)
 	}
+	if c := st.Cluster; c != nil {
+		value := fmt.Sprintf("%s at %s, %d of %d nodes alive", c.Phase, c.Address, c.Alive, c.Members)
+		if len(c.Silent) > 0 {
+			value += ", SILENT: " + strings.Join(c.Silent, ", ")
+		}
+		row("cluster", value)
+	}
 	file := st.Config.File
 	if file == "" {
 		file = "flags alone"

@@ -1,0 +1,225 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	network "edgecdn/e2e/relay"
+)
+
+// member is a node of a cluster with an address of its own on this machine.
+type member struct {
+	*node
+	name, file string
+}
+
+const clusterFile = `node: {name}
+data: "{data}"
+server: {http: ["{http}"], https: []}
+admin: {listen: "{admin}"}
+cluster:
+  listen: "{listen}"
+  advertise: "{advertise}"
+  preset: local
+  label: {label}
+  site: {name}
+  seeds: [{seeds}]
+  secret_file: "{secrets}"
+origins: {o: {url: "http://127.0.0.1:1"}}
+hosts: [{names: ["*"], origin: o}]
+`
+
+// clusterOf starts nodes at these addresses, host:port, the first being everybody's seed.
+func clusterOf(t *testing.T, addresses []string, change func(i int, values map[string]string)) []*member {
+	t.Helper()
+	var all []*member
+	for i, address := range addresses {
+		m := &member{node: newNode(t), name: string(rune('a' + i))}
+		m.file = filepath.Join(m.data, "edge.yaml")
+		values := map[string]string{"name": m.name, "listen": address, "advertise": address, "label": "edge", "seeds": fmt.Sprintf("%q", addresses[0])}
+		secret := "the secret of all nodes"
+		values["secret"] = secret
+		if change != nil {
+			change(i, values)
+		}
+		values["secrets"] = m.secrets()
+		writeFile(t, m.secrets(), values["secret"]+"\n")
+		text := clusterFile
+		for key, value := range values {
+			text = strings.ReplaceAll(text, "{"+key+"}", value)
+		}
+		writeFile(t, m.file, m.fill(text))
+		m.args = []string{"serve", "--config", m.file}
+		m.start(t)
+		all = append(all, m)
+	}
+	return all
+}
+
+func (m *member) secrets() string { return filepath.Join(m.data, "secrets") }
+
+// sees is what a node says of another: status and whether a stream is up.
+func (m *member) sees(t *testing.T, name string) (status string, stream bool) {
+	t.Helper()
+	var list struct {
+		Nodes []struct {
+			Name, Status string
+			Stream       bool
+		}
+	}
+	out, _, code := run(t, filepath.Join(bin, "edge"), "nodes", "--data", m.data, "--json")
+	if code != 0 || json.Unmarshal([]byte(out), &list) != nil {
+		return "", false
+	}
+	for _, n := range list.Nodes {
+		if n.Name == name {
+			return n.Status, n.Stream
+		}
+	}
+	return "", false
+}
+
+func together(t *testing.T, all ...*member) bool {
+	t.Helper()
+	for _, m := range all {
+		for _, other := range all {
+			if status, stream := m.sees(t, other.name); status != "alive" || !stream {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// free gives addresses on these hosts.
+func free(t *testing.T, hosts ...string) (addresses []string) {
+	t.Helper()
+	for _, host := range hosts {
+		at := address(t)
+		addresses = append(addresses, host+at[strings.LastIndexByte(at, ':'):])
+	}
+	return addresses
+}
+
+// Real nodes find each other, notice a kill within moments, hear what operators say
+// on any of them, change their secret without losing anybody, and restart one after
+// the other. A node with another secret and one with another label stay out, and the
+// log names them.
+func TestClusterOfRealNodes(t *testing.T) {
+	all := clusterOf(t, free(t, "127.0.0.1", "127.0.0.1", "127.0.0.1"), nil)
+	a, b, c := all[0], all[1], all[2]
+	eventually(t, "all know all", func() bool { return together(t, all...) })
+
+	if out := edge(t, "nodes", "--data", b.data); !strings.Contains(out, "this node") || strings.Count(out, "alive") != 3 {
+		t.Errorf("edge nodes:\n%s", out)
+	}
+	if out := edge(t, "status", "--data", b.data); !strings.Contains(out, "3 of 3 nodes alive") {
+		t.Errorf("edge status:\n%s", out)
+	}
+	edge(t, "nodes", "out", "a", "--data", b.data)
+	eventually(t, "c knows that a is out", func() bool {
+		return strings.Contains(edge(t, "nodes", "--data", c.data), ", out") || strings.Contains(edge(t, "nodes", "--data", c.data), " out")
+	})
+	edge(t, "drain", "--data", b.data)
+	eventually(t, "a sees b drain", func() bool { return strings.Contains(edge(t, "nodes", "--data", a.data), "draining") })
+	edge(t, "undrain", "--data", b.data)
+
+	for _, secrets := range []string{"the secret of all nodes\nthe secret that comes next\n", "the secret that comes next\nthe secret of all nodes\n", "the secret that comes next\n"} {
+		for _, m := range all {
+			writeFile(t, m.secrets(), secrets)
+			edge(t, "reload", "--data", m.data)
+		}
+	}
+	eventually(t, "all know all by the new secret", func() bool { return together(t, all...) })
+
+	c.kill()
+	began := time.Now()
+	eventually(t, "a and b miss c", func() bool {
+		atA, _ := a.sees(t, "c")
+		atB, _ := b.sees(t, "c")
+		return (atA == "suspect" || atA == "dead") && (atB == "suspect" || atB == "dead")
+	})
+	t.Logf("a kill was noticed after %v", time.Since(began).Round(time.Millisecond))
+	c.start(t)
+	eventually(t, "c is back", func() bool { return together(t, all...) })
+
+	for _, m := range all { // one after the other
+		m.signal(t, os.Interrupt)
+		m.wait(t)
+		m.start(t)
+		eventually(t, m.name+" is back", func() bool { return together(t, all...) })
+	}
+
+	seed := strings.TrimSpace(strings.Split(edge(t, "status", "--data", a.data), "serving at ")[1])
+	seed = seed[:strings.IndexByte(seed, ',')]
+	clusterOf(t, free(t, "127.0.0.1"), func(_ int, v map[string]string) {
+		v["name"], v["seeds"] = "stranger", fmt.Sprintf("%q", seed)
+	})
+	clusterOf(t, free(t, "127.0.0.1"), func(_ int, v map[string]string) {
+		v["name"], v["seeds"], v["label"], v["secret"] = "staging", fmt.Sprintf("%q", seed), "staging", "the secret that comes next"
+	})
+	eventually(t, "the log names who stays out", func() bool {
+		text := a.output.String()
+		return strings.Contains(text, "another secret asks in") && strings.Contains(text, "another cluster asks in")
+	})
+	if status, _ := a.sees(t, "stranger"); status != "" {
+		t.Errorf("a stranger is %s", status)
+	}
+	if status, _ := a.sees(t, "staging"); status != "" {
+		t.Errorf("a node of another cluster is %s", status)
+	}
+}
+
+func TestClusterOverIPv6(t *testing.T) {
+	all := clusterOf(t, free(t, "[::1]", "[::1]"), nil)
+	eventually(t, "both know each other", func() bool { return together(t, all...) })
+}
+
+// In bad weather, and after a cut that lasts longer than gossip gives a node, nodes
+// are together again without anybody's help.
+func TestClusterInBadWeather(t *testing.T) {
+	full(t)
+	addresses := free(t, "127.0.0.1", "127.0.0.1", "127.0.0.1")
+	var relays []*network.Relay
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{}, len(addresses))
+	for i, address := range addresses {
+		r, err := network.Listen("127.0.0.1:0", address, network.Weather{Seed: uint64(i), Delay: 20 * time.Millisecond, Loss: 0.01})
+		if err != nil {
+			t.Fatal(err)
+		}
+		relays = append(relays, r)
+		go func() { r.Run(ctx); ended <- struct{}{} }()
+	}
+	t.Cleanup(func() {
+		cancel()
+		for range relays {
+			<-ended
+		}
+	})
+	all := clusterOf(t, addresses, func(i int, v map[string]string) {
+		v["advertise"] = relays[i].Address()
+		v["seeds"] = fmt.Sprintf("%q", relays[0].Address())
+	})
+	a, c := all[0], all[2]
+	eventually(t, "all know all", func() bool { return together(t, all...) })
+
+	relays[2].Cut() // nobody reaches c; what c says by connections of its own still arrives
+	relays[0].Cut()
+	relays[1].Cut()
+	eventually(t, "a and c have given each other up", func() bool {
+		atA, _ := a.sees(t, "c")
+		atC, _ := c.sees(t, "a")
+		return atA == "dead" && atC == "dead"
+	})
+	for _, r := range relays {
+		r.Heal()
+	}
+	within(t, 90*time.Second, "all know all again", func() bool { return together(t, all...) })
+}
