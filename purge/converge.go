@@ -10,7 +10,7 @@ import (
 	"edgecdn/cache"
 )
 
-// ErrUnheard: there is no such purge, or it has left the log.
+// ErrUnheard says that there is no such purge, or it has left the log.
 var ErrUnheard = errors.New("purge: no such purge is known")
 
 // Receipt returns that of a purge that is in the log, with all nodes.

@@ -147,7 +147,6 @@ type machine struct {
 	fresh     bool // nothing is stored that was there before
 	goneSelf  bool
 	adopting  bool
-	announced bool
 }
 
 // newMachine begins with what the log says. alone: no other node is configured;

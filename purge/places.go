@@ -190,7 +190,9 @@ func (l *Log) entriesAfter(log Incarnation, number uint64, bytesMax int) ([][]by
 		r := &wanted[i]
 		if r.segment != of {
 			if open != nil {
-				err = errors.Join(err, open.Close())
+				if err := open.Close(); err != nil {
+					return codes, fmt.Errorf("purge: read entries: %w", err)
+				}
 			}
 			if open, err = l.t.fs.open(segmentPath(l.cfg.Dir, r.segment.sequence)); err != nil {
 				return codes, fmt.Errorf("purge: read entries: %w", err)
