@@ -138,15 +138,15 @@ type machine struct {
 	offered  []offered // purges of ours that are not everywhere yet
 	took     durations
 
-	fenced    bool
-	why       string
-	since     time.Time
-	starting  bool // the fence is that of a start
-	alone     bool // nobody is configured
-	began     bool // peers have been seen once
-	fresh     bool // nothing is stored that was there before
-	goneSelf  bool
-	adopting  bool
+	fenced   bool
+	why      string
+	since    time.Time
+	starting bool // the fence is that of a start
+	alone    bool // nobody is configured
+	began    bool // peers have been seen once
+	fresh    bool // nothing is stored that was there before
+	goneSelf bool
+	adopting bool
 }
 
 // newMachine begins with what the log says. alone: no other node is configured;
