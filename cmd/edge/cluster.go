@@ -21,6 +21,7 @@ func (n *node) openCluster(cfg *config.Config) (err error) {
 	if !cfg.Cluster.On() {
 		return nil
 	}
+	n.warmth.open(cfg.Data)
 	n.cluster, err = cluster.New(clusterConfig(cfg), cluster.Hooks{Report: n.report}, n.log)
 	if err != nil {
 		return err
@@ -76,7 +77,7 @@ func (n *node) report() cluster.Report {
 	r := cluster.Report{
 		Load:     float64(n.server.Stats().Gate.HandlersBusy.Load()),
 		Capacity: float64(n.reloader.Current().Server.Limits.Handlers),
-		Cold:     objects == 0,
+		Cold:     n.warmth.cold(objects),
 		Position: n.spread.Position(),
 	}
 	if probes := n.probes.last.Load(); probes != nil {

@@ -51,6 +51,7 @@ type node struct {
 	spread   *purge.Spread
 	cluster  *cluster.Cluster // nil without
 	probes   selfProbes
+	warmth   warmth
 	keyRules *keyRules
 	store    *store.Tiered
 	table    atomic.Pointer[route.Table] // replaced whole by a reload
