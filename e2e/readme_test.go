@@ -29,6 +29,9 @@ func TestReadme(t *testing.T) {
 	outputs := map[string][]string{} // by command as written
 	serves, configs := 0, 0
 	for _, block := range regexp.MustCompile("(?ms)^```(sh|yaml)\n(.*?)^```$").FindAllStringSubmatch(string(text), -1) {
+		if block[1] == "yaml" && !strings.Contains(block[2], "hosts:") {
+			continue // a part of one: config holds it to what there is
+		}
 		if block[1] == "yaml" {
 			configs++
 			writeFile(t, filepath.Join(dir, "edge.yaml"), own.Replace(block[2])+"admin: {listen: \""+n.admin+"\"}\n")
