@@ -146,9 +146,9 @@ func TestRiseAndFall(t *testing.T) {
 			t.Error("b did not start slowly")
 		}
 		set("a:1", true)
-		time.Sleep(20 * time.Second)
+		time.Sleep(15 * time.Second) // of three two are at least 16 apart
 		want(t, "a after two bad probes at the most", state(t, p, "a:1").Up, true)
-		time.Sleep(16 * time.Second)
+		time.Sleep(22 * time.Second)
 		want(t, "a after three", state(t, p, "a:1").Up, false)
 		want(t, "why", state(t, p, "a:1").ProbeError, "dead")
 		set("b:1", true)
