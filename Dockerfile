@@ -41,9 +41,9 @@ COPY deploy/container.yaml /etc/edge/edge.yaml
 USER 65532:65532
 ENV EDGE_DATA=/data
 VOLUME ["/data"]
-# HTTP; HTTPS over TCP and QUIC; DNS; gossip and streams between nodes. The admin
+# HTTP; HTTPS over TCP and QUIC; DNS; what nodes tell each other. The admin
 # listener stays on loopback.
-EXPOSE 8080 8443/tcp 8443/udp 5353/tcp 5353/udp 7946/tcp 7946/udp 7947/tcp
+EXPOSE 8080 8443/tcp 8443/udp 5353/tcp 5353/udp 7946/tcp 7946/udp
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 CMD ["/edge", "healthcheck"]
 ENTRYPOINT ["/edge"]
 CMD ["serve", "--config", "/etc/edge/edge.yaml"]
