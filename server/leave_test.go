@@ -25,7 +25,7 @@ func TestLeaveAndReturn(t *testing.T) {
 				if resp, err = c.Get(c.base + "/"); err == nil {
 					return true
 				}
-				if !strings.Contains(err.Error(), "graceful shutdown") {
+				if !strings.Contains(err.Error(), "conn unusable") {
 					t.Fatal(err)
 				}
 				return false // quic-go's client chose a connection that is just being left
