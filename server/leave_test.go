@@ -25,10 +25,11 @@ func TestLeaveAndReturn(t *testing.T) {
 				if resp, err = c.Get(c.base + "/"); err == nil {
 					return true
 				}
-				if !strings.Contains(err.Error(), "conn unusable") {
+				// quic-go's client may choose a connection that it is just leaving itself.
+				if !strings.Contains(err.Error(), "conn unusable") && !strings.Contains(err.Error(), "(local)") {
 					t.Fatal(err)
 				}
-				return false // quic-go's client chose a connection that is just being left
+				return false
 			})
 			_, _ = io.Copy(io.Discard, resp.Body) // what counts is how it was sent
 			_ = resp.Body.Close()
