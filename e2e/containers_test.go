@@ -304,7 +304,7 @@ func (c *compose) testKill() {
 // A node that is cut off is left out by the others, and serves nothing of what was
 // purged meanwhile once it is back.
 func (c *compose) testPartition() {
-	c.cached("/about")
+	c.cached("/robots.txt")
 	id := c.container("sin")
 	c.docker.run(c.t, "docker", "network", "disconnect", "edgee2e_cdn", id)
 	within(c.t, 15*time.Second, "DNS sends clients of sin elsewhere", func() bool {
@@ -328,7 +328,7 @@ func (c *compose) testPartition() {
 	var says string
 	eventually(c.t, "sin answers again", func() bool {
 		var status int
-		status, says = c.get(composeNodes["sin"], "/about")
+		status, says = c.get(composeNodes["sin"], "/robots.txt")
 		return status == 200
 	})
 	if strings.Contains(says, "; hit") {

@@ -25,7 +25,7 @@ func TestAfterFailure(t *testing.T) {
 server: {http: ["{http}"], access_log: {format: "off"}}
 admin: {listen: "{admin}"}
 origins:
-  web: {url: "`+o.url+`"}
+  web: {url: "`+o.url+`", breaker: {off: true}}
   dead: {url: "http://`+address(t)+`"}
   mirror: {directory: "`+dir+`"}
 hosts:

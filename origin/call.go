@@ -171,13 +171,15 @@ func (c *call) send(t *try) {
 	o := pool.Outcome{Latency: time.Since(t.start)}
 	switch {
 	case t.err == nil:
-		if o.Failed = c.unwelcome(t.resp); !o.Failed {
+		if o.Failed = c.unwelcome(t.resp); o.Failed {
+			o.Answered = true
+		} else {
 			c.up.delays.observe(time.Now(), o.Latency)
 		}
 	case over(t.ctx) || !blames(t.err):
 		o.Canceled = true
 	default:
-		o.Failed = true
+		o.Failed, o.Answered = true, answered(t.err)
 	}
 	t.lease.Observe(o)
 }
@@ -187,6 +189,15 @@ func blames(err error) bool {
 	var e *Error
 	return errors.As(err, &e) && e.Kind != KindRequest && e.Kind != KindConnectionLimit && e.Kind != KindInternal
 }
+
+// answered says whether an error is in what the endpoint said, and not in how it is reached.
+func answered(err error) bool {
+	var e *Error
+	return errors.As(err, &e) && slices.Contains(oddAnswers, e.Kind)
+}
+
+// oddAnswers are the kinds of errors that are in a response.
+var oddAnswers = []Kind{KindProtocol, KindHeaderSize, KindTransferCoding, KindResponseIncomplete, KindUpgrade}
 
 // unwelcome says whether a response means that the endpoint cannot do its work now.
 func (c *call) unwelcome(resp *http.Response) bool {

@@ -3,6 +3,7 @@ package pool
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -261,4 +262,24 @@ func TestQueue(t *testing.T) {
 		busy, waiting := p.limit.load()
 		want(t, "left", busy+waiting, 0)
 	})
+}
+
+// An odd answer to one URL shuts nobody out where there is nobody else to ask.
+func TestOnlyEndpointMayAnswerBadly(t *testing.T) {
+	for endpoints, want := range map[int]string{1: "closed", 2: "open"} {
+		cfg := static(endpoints)
+		cfg.Breaker.Consecutive = 3
+		p := open(t, cfg)
+		for range 10 {
+			l, err := p.Pick(t.Context(), Hint{})
+			if err != nil {
+				break
+			}
+			l.Observe(Outcome{Failed: true, Answered: true})
+			l.Done()
+		}
+		if got := state(t, p, "a:1").Breaker; fmt.Sprint(got) != want {
+			t.Errorf("%d endpoints: the breaker is %v, want %s", endpoints, got, want)
+		}
+	}
 }

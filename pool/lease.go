@@ -34,6 +34,10 @@ type Outcome struct {
 	Latency time.Duration
 	// Failed says that the endpoint is to blame.
 	Failed bool
+	// Answered says that it failed by what it answered, as it may to one URL and not to
+	// others. Where it is the only endpoint its breaker does not count that: there is
+	// nobody who would answer instead.
+	Answered bool
 	// Canceled says that the caller gave up: the endpoint is blamed for nothing,
 	// but for having been slower than that.
 	Canceled bool
@@ -58,7 +62,7 @@ func (l *Lease) Observe(o Outcome) {
 			e.failures++
 		}
 		if !l.known || o.Failed {
-			e.breaker.observe(now, o.Failed, l.trial || l.forced, &p.cfg.Breaker)
+			e.breaker.observe(now, o.Failed && !(o.Answered && len(p.endpoints) == 1), l.trial || l.forced, &p.cfg.Breaker)
 		}
 	}
 	l.trial, l.known = false, true
