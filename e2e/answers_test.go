@@ -116,7 +116,7 @@ func TestOddAnswers(t *testing.T) {
 	n, _ := startConfigured(t, `data: {data}
 server: {http: ["{http}"], access_log: {format: "off"}}
 admin: {listen: "{admin}"}
-origins: {odd: {url: "http://`+o.address+`", header_timeout: 5s, stall_timeout: 5s, breaker: {off: true}}}
+origins: {odd: {url: "http://`+o.address+`", header_timeout: 5s, stall_timeout: 5s, breaker: {off: true}, retries: {off: true}}}
 hosts: [{names: ["*"], origin: odd}]
 `)
 	client := &http.Client{Transport: &http.Transport{DisableCompression: true}}

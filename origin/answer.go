@@ -46,7 +46,7 @@ func (a *answer) Read(p []byte) (int, error) {
 		if e := (*Error)(nil); errors.As(err, &e) || errors.Is(err, context.Canceled) {
 			err = a.up.count(err)
 			if blames(err) && !over(a.t.ctx) {
-				a.t.lease.Observe(pool.Outcome{Failed: true, Answered: answered(err)})
+				a.t.lease.Observe(pool.Outcome{Failed: true, Answered: true})
 			}
 		}
 	}
