@@ -137,10 +137,36 @@ func TestReproducible(t *testing.T) {
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("dist.sh: %v\n%s", err, out)
 		}
+		if len(sums) == 0 {
+			installFrom(t, dir)
+		}
 		sums = append(sums, strings.Fields(ran(t, "sha256sum", filepath.Join(dir, "dist/edge-test-linux-amd64.tar.gz")))[0])
 	}
 	if sums[0] != sums[1] {
 		t.Errorf("two builds differ: %v", sums)
+	}
+}
+
+// installFrom does what docs/install.md says of a tarball, with places of the test's own.
+func installFrom(t *testing.T, dist string) {
+	t.Helper()
+	_, text, _ := strings.Cut(readText(t, "../docs/install.md"), "## From a tarball")
+	_, text, _ = strings.Cut(text, "```sh\n")
+	text, _, ok := strings.Cut(text, "```")
+	if !ok {
+		t.Fatal("docs/install.md has no commands for a tarball")
+	}
+	dir := t.TempDir()
+	for _, sub := range []string{"bin", "etc"} {
+		if err := os.Mkdir(filepath.Join(dir, sub), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	text = strings.NewReplacer("VERSION", "test", "/usr/local/bin", dir+"/bin", "/etc/edge", dir+"/etc/edge").Replace(text)
+	cmd := exec.Command("sh", "-ec", text)
+	cmd.Dir, cmd.Env = filepath.Join(dist, "dist"), append(os.Environ(), "PATH="+dir+"/bin:"+os.Getenv("PATH"))
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("docs/install.md: %v\n%s\n%s", err, text, out)
 	}
 }
 
@@ -224,6 +250,7 @@ func (d *docker) testCompose(t *testing.T) {
 			return d.run(t, "docker", "inspect", "-f", "{{.State.Health.Status}}", c.container(node)) == "healthy"
 		})
 	}
+	t.Run("readme", func(t *testing.T) { (&compose{d, t}).testReadme() })
 	t.Run("steering", func(t *testing.T) { (&compose{d, t}).testSteering() })
 	t.Run("purge", func(t *testing.T) { (&compose{d, t}).testPurge() })
 	t.Run("kill", func(t *testing.T) { (&compose{d, t}).testKill() })
@@ -238,6 +265,33 @@ func (c *compose) settle() {
 		for site, address := range composeNodes {
 			within(c.t, 2*patience, server+" sends clients of "+site+" there", func() bool { return c.resolve(server, site) == address })
 		}
+	}
+}
+
+// testReadme types what README.md says as it stands.
+func (c *compose) testReadme() {
+	c.settle()
+	said := map[string]string{}
+	for line := range strings.Lines(readText(c.t, "../deploy/compose/README.md")) {
+		line = strings.TrimSpace(line)
+		if strings.HasPrefix(line, "curl ") || strings.HasPrefix(line, "dig ") && strings.Contains(line, "192.0.2.0/24") {
+			out, err := exec.Command("sh", "-c", line).CombinedOutput()
+			if err != nil {
+				c.t.Errorf("%s: %v\n%s", line, err, out)
+			}
+			said[strings.Fields(line)[0]] += string(out)
+		}
+	}
+	if !strings.Contains(said["curl"], "200 OK") || !strings.Contains(said["curl"], "Cache-Status: fra;") {
+		c.t.Errorf("the page: %s", said["curl"])
+	}
+	for node := range composeNodes {
+		if !strings.Contains(said["curl"], `"node":"`+node+`"`) {
+			c.t.Errorf("the receipt does not name %s: %s", node, said["curl"])
+		}
+	}
+	if got := strings.TrimSpace(said["dig"]); got != composeNodes["fra"] {
+		c.t.Errorf("dig says %q", got)
 	}
 }
 
