@@ -79,7 +79,7 @@ func TestProbes(t *testing.T) {
 		{"path of two slashes", address, "status 503", Probe{HTTP: true, Path: "//ok"}},
 		{"h2 over tls", both.Listener.Addr().String(), "", Probe{HTTP: true, H2: true, Path: "/ok", Host: "example.com", TLS: tls, Timeout: 5 * time.Second}},
 		{"h2 in the clear", clear.Listener.Addr().String(), "", Probe{HTTP: true, H2: true, Path: "/ok", Timeout: 5 * time.Second}},
-		{"h2 where it is not spoken", address, "HTTP/1.1 header", Probe{HTTP: true, H2: true, Path: "/ok", Timeout: 5 * time.Second}},
+		{"h2 where it is not spoken", address, "http2", Probe{HTTP: true, H2: true, Path: "/ok", Timeout: 5 * time.Second}},
 		{"tls", secure.Listener.Addr().String(), "", Probe{HTTP: true, Path: "/ok", Host: "example.com", TLS: tls, Timeout: 5 * time.Second}},
 		{"tls of another name", secure.Listener.Addr().String(), "certificate", Probe{HTTP: true, Path: "/ok", Host: "example.org", TLS: tls, Timeout: 5 * time.Second}},
 	} {
