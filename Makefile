@@ -79,4 +79,4 @@ deploy-test:
 	cd deploy/test && $(GO) vet ./... && $(GO) test ./...
 
 e2e:
-	$(GO) test -count=1 -timeout 30m ./e2e
+	$(GO) test -count=1 -timeout 60m ./e2e
