@@ -46,6 +46,9 @@ func dnsNode(m *cluster.Member) dnsgeo.Node {
 		// One record speaks of all addresses, and of one port.
 		h3 = h3 && a.H3 != 0 && a.H3 == a.HTTPS
 	}
+	if len(n.Addresses) == 0 && n.Away == "" {
+		n.Away = "has no address for clients: name one in its cluster.public"
+	}
 	n.H2 = n.HTTPS
 	n.H3 = n.HTTPS && h3
 	for _, p := range m.Report.Probes {

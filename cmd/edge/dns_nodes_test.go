@@ -41,18 +41,22 @@ func TestNodesOfTheCluster(t *testing.T) {
 		member func(*cluster.Member)
 		node   func(*dnsgeo.Node)
 	}{
-		"serves":          {nil, nil},
-		"dead":            {func(m *cluster.Member) { m.Status = cluster.Dead }, away(dnsgeo.AwayDead)},
-		"silent":          {func(m *cluster.Member) { m.Status = cluster.Suspect }, away(dnsgeo.AwayDead)},
-		"drains":          {func(m *cluster.Member) { m.Phase = cluster.Draining }, away(dnsgeo.AwayDraining)},
-		"fenced":          {func(m *cluster.Member) { m.Phase = cluster.Fenced }, away(dnsgeo.AwayFenced)},
-		"joining":         {func(m *cluster.Member) { m.Phase = cluster.Joining }, away(dnsgeo.AwayJoining)},
-		"out":             {func(m *cluster.Member) { m.Out = true }, away(dnsgeo.AwayOut)},
-		"cold":            {func(m *cluster.Member) { m.Report.Cold = true }, func(n *dnsgeo.Node) { n.Cold = true }},
-		"h3 fails":        {func(m *cluster.Member) { m.Report.Probes[1].OK = false }, func(n *dnsgeo.Node) { n.H3 = false }},
-		"h3 on one":       {func(m *cluster.Member) { m.Public = []cluster.Address{m.Public[0], {IP: a6, HTTPS: 443}} }, func(n *dnsgeo.Node) { n.H3 = false }},
-		"no h3":           {func(m *cluster.Member) { m.Public = []cluster.Address{{IP: a4, HTTPS: 443}, {IP: a6, HTTPS: 443}} }, func(n *dnsgeo.Node) { n.H3 = false }},
-		"nowhere":         {func(m *cluster.Member) { m.Place = cluster.Place{} }, func(n *dnsgeo.Node) { n.Place = nil }},
+		"serves":    {nil, nil},
+		"dead":      {func(m *cluster.Member) { m.Status = cluster.Dead }, away(dnsgeo.AwayDead)},
+		"silent":    {func(m *cluster.Member) { m.Status = cluster.Suspect }, away(dnsgeo.AwayDead)},
+		"drains":    {func(m *cluster.Member) { m.Phase = cluster.Draining }, away(dnsgeo.AwayDraining)},
+		"fenced":    {func(m *cluster.Member) { m.Phase = cluster.Fenced }, away(dnsgeo.AwayFenced)},
+		"joining":   {func(m *cluster.Member) { m.Phase = cluster.Joining }, away(dnsgeo.AwayJoining)},
+		"out":       {func(m *cluster.Member) { m.Out = true }, away(dnsgeo.AwayOut)},
+		"cold":      {func(m *cluster.Member) { m.Report.Cold = true }, func(n *dnsgeo.Node) { n.Cold = true }},
+		"h3 fails":  {func(m *cluster.Member) { m.Report.Probes[1].OK = false }, func(n *dnsgeo.Node) { n.H3 = false }},
+		"h3 on one": {func(m *cluster.Member) { m.Public = []cluster.Address{m.Public[0], {IP: a6, HTTPS: 443}} }, func(n *dnsgeo.Node) { n.H3 = false }},
+		"no h3":     {func(m *cluster.Member) { m.Public = []cluster.Address{{IP: a4, HTTPS: 443}, {IP: a6, HTTPS: 443}} }, func(n *dnsgeo.Node) { n.H3 = false }},
+		"nowhere":   {func(m *cluster.Member) { m.Place = cluster.Place{} }, func(n *dnsgeo.Node) { n.Place = nil }},
+		"no address": {func(m *cluster.Member) { m.Public = nil }, func(n *dnsgeo.Node) {
+			n.Addresses, n.Port, n.HTTPS, n.H2, n.H3 = nil, 0, false, false, false
+			n.Away = "has no address for clients: name one in its cluster.public"
+		}},
 		"nothing listens": {func(m *cluster.Member) { m.Report.Probes[0].OK, m.Report.Probes = false, m.Report.Probes[:1] }, away("unhealthy: its listeners fail its own probes")},
 	} {
 		if diff := cmp.Diff([]dnsgeo.Node{node(c.node)}, dnsNodes([]cluster.Member{member(c.member)}), cmpopts.EquateComparable(netip.Addr{})); diff != "" {
