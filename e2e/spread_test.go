@@ -161,10 +161,11 @@ func TestPurgesSpread(t *testing.T) {
 		if now, _ := n.fetch(t, "/a"); now == was[i] {
 			t.Errorf("n%d serves what was purged through another", i)
 		}
-		var seen purgeReceipt
-		if status := n.api(t, "GET", "/v1/purges/"+r.ID+"?counts=all", "", &seen); status != 200 || !seen.Converged || len(seen.Nodes) != 3 {
-			t.Errorf("n%d says %d %+v", i, status, seen)
-		}
+		// The others hear of each other's positions with the next report.
+		eventually(t, fmt.Sprintf("n%d says that the purge is everywhere", i), func() bool {
+			var seen purgeReceipt
+			return n.api(t, "GET", "/v1/purges/"+r.ID+"?counts=all", "", &seen) == 200 && seen.Converged && len(seen.Nodes) == 3
+		})
 	}
 
 	// Killed, and purged meanwhile: its receipt says so, and it serves nothing of it.

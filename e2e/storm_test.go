@@ -48,7 +48,8 @@ func storm(t *testing.T, nodes []*clusterNode, rate int, stop <-chan struct{}) (
 func complete(t *testing.T, by *clusterNode, ids []string) {
 	t.Helper()
 	left := ids
-	eventually(t, "all receipts are complete", func() bool {
+	patient := patience + time.Duration(len(ids))*20*time.Millisecond // one is asked after the other
+	within(t, patient, "all receipts are complete", func() bool {
 		for len(left) > 0 {
 			var r purgeReceipt
 			if by.api(t, "GET", "/v1/purges/"+left[0], "", &r) != 200 || !r.Converged {
