@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -35,8 +36,12 @@ func startDocker(t *testing.T) *docker {
 	}
 	dir := t.TempDir()
 	socket := "unix://" + filepath.Join(dir, "docker.sock")
-	start(t, "dockerd", "--data-root", filepath.Join(dir, "data"), "--exec-root", filepath.Join(dir, "exec"),
+	daemon := start(t, "dockerd", "--data-root", filepath.Join(dir, "data"), "--exec-root", filepath.Join(dir, "exec"),
 		"--pidfile", filepath.Join(dir, "pid"), "--host", socket)
+	t.Cleanup(func() { // killed, it would leave what it has mounted
+		daemon.signal(t, syscall.SIGTERM)
+		daemon.wait(t)
+	})
 	d := &docker{append(os.Environ(), "DOCKER_HOST="+socket)}
 	eventually(t, "dockerd answers", func() bool { return d.command("docker", "info").Run() == nil })
 	return d
