@@ -359,16 +359,29 @@ func (m *purgeModel) step() {
 }
 
 func TestPurgeModel(t *testing.T) {
+	runs := uint64(6)
+	if os.Getenv("EDGE_FULL") != "" {
+		runs = 100
+	}
+	runPurgeModel(t, runs)
+}
+
+// TestSoakPurgeModel does the same for as long as it takes to find what is rare.
+func TestSoakPurgeModel(t *testing.T) {
+	if os.Getenv("EDGE_SOAK") == "" {
+		t.Skip("endurance run: runs with EDGE_SOAK=10m, as in make soak")
+	}
+	runPurgeModel(t, 1000)
+}
+
+func runPurgeModel(t *testing.T, runs uint64) {
+	t.Helper()
 	seed := rand.Uint64()
 	if text := os.Getenv("EDGE_TEST_SEED"); text != "" {
 		var err error
 		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
 			t.Fatal(err)
 		}
-	}
-	runs := uint64(6)
-	if os.Getenv("EDGE_FULL") != "" {
-		runs = 300
 	}
 	t.Logf("EDGE_TEST_SEED=%d", seed)
 	checked, reused := 0, 0
