@@ -241,8 +241,9 @@ func (m *codingModel) checkWhole(r *Request, w *recorder, e *edition, own string
 // a coding that its client takes and decodes to what the origin had under the
 // entity-tag that it carries.
 func TestCodingModel(t *testing.T) {
-	seed := rand.Uint64()
+	seed := testSeed(t)
 	bothTiers(t, func(t *testing.T, disk bool) {
+		encoded := uint64(0)
 		for run := range uint64(4) {
 			m := &codingModel{t: t, b: newBed(t, route.Host{}, disk), rnd: rand.New(rand.NewPCG(seed, run)),
 				editions: map[string][]*edition{}, floor: map[string]int{}, seen: map[string][]string{}}
@@ -252,13 +253,13 @@ func TestCodingModel(t *testing.T) {
 			}
 			for range 300 {
 				if m.step(); t.Failed() {
-					t.Fatal("seed", seed, "run", run)
+					t.Fatal("run", run)
 				}
 			}
-			stats := &m.b.cache.stats
-			if stats.Encoded.Load() == 0 {
-				t.Error("nothing was encoded; seed", seed)
-			}
+			encoded += m.b.cache.stats.Encoded.Load()
+		}
+		if encoded < 10 {
+			t.Error("encoded", encoded)
 		}
 	})
 }

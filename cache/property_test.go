@@ -30,7 +30,9 @@ const (
 	propertySteps    = 120
 )
 
-func TestNothingLeaksOrMixes(t *testing.T) {
+// testSeed returns EDGE_TEST_SEED, or else a seed of its own, and logs it.
+func testSeed(t *testing.T) uint64 {
+	t.Helper()
 	seed := rand.Uint64()
 	if text := os.Getenv("EDGE_TEST_SEED"); text != "" {
 		var err error
@@ -39,6 +41,11 @@ func TestNothingLeaksOrMixes(t *testing.T) {
 		}
 	}
 	t.Logf("EDGE_TEST_SEED=%d", seed)
+	return seed
+}
+
+func TestNothingLeaksOrMixes(t *testing.T) {
+	seed := testSeed(t)
 	runs := uint64(propertyRuns)
 	if os.Getenv("EDGE_FULL") != "" {
 		runs = propertyRunsFull

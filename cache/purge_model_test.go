@@ -376,14 +376,7 @@ func TestSoakPurgeModel(t *testing.T) {
 
 func runPurgeModel(t *testing.T, runs uint64) {
 	t.Helper()
-	seed := rand.Uint64()
-	if text := os.Getenv("EDGE_TEST_SEED"); text != "" {
-		var err error
-		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
-			t.Fatal(err)
-		}
-	}
-	t.Logf("EDGE_TEST_SEED=%d", seed)
+	seed := testSeed(t)
 	checked, reused := 0, 0
 	for run := range runs {
 		synctest.Test(t, func(t *testing.T) {

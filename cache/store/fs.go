@@ -176,14 +176,18 @@ func (f osFile) size() (int64, error) {
 }
 
 func (f osFile) allocate(size int64) error {
-	for {
-		err := unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, size)
-		switch {
-		case errors.Is(err, unix.EINTR):
-			continue
-		case errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.ENOSYS):
-			return nil
-		}
+	conn, err := f.SyscallConn()
+	if err != nil {
 		return err
 	}
+	// Control, and not Fd: it keeps the descriptor open meanwhile.
+	controlErr := conn.Control(func(fd uintptr) {
+		for err = unix.EINTR; errors.Is(err, unix.EINTR); {
+			err = unix.Fallocate(int(fd), unix.FALLOC_FL_KEEP_SIZE, 0, size)
+		}
+	})
+	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS) {
+		err = nil
+	}
+	return errors.Join(controlErr, err)
 }
