@@ -63,6 +63,7 @@ var walls = map[string][]string{
 	"github.com/hashicorp/":          {"cluster"},
 	"github.com/prometheus/":         {"admin", "cmd/edge"},
 	"github.com/caddyserver/":        {"server"},
+	"github.com/libdns/":             {"server"},
 	"github.com/mholt/acmez":         {"server"},
 	"go.uber.org/zap":                {"server"},
 	"github.com/chromedp/":           {"e2e"},

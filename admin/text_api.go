@@ -39,7 +39,7 @@ type TextList struct {
 const (
 	textBodyMax    = 16 << 10
 	textLifeUsual  = 24 * time.Hour
-	noTextsProblem = "this node does not answer DNS: set dns.listen and dns.zones, or ask one that does"
+	noTextsProblem = "this node does not answer DNS and is in no cluster that does: set dns.listen and dns.zones, or ask one that does"
 )
 
 // textBody is what PUT takes.

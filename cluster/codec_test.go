@@ -202,6 +202,16 @@ func TestFactsConverge(t *testing.T) {
 	if a.differs("b", b.sum(), time.Now()) {
 		t.Error("two that are the same differ")
 	}
+	// What is taken back before it expires leaves a tombstone until then, no longer.
+	if err := a.Set(KindTXT, "k", []byte("v"), time.Now().Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Delete(KindTXT, "k"); err != nil || len(a.all) != 2 || len(a.All(KindTXT)) != 0 {
+		t.Errorf("%v, %d facts", err, len(a.all))
+	}
+	if a.expire(time.Now().Add(2 * time.Minute)); len(a.all) != 1 {
+		t.Errorf("%d facts after the tombstone's time", len(a.all))
+	}
 	far := &Fact{Kind: KindOut, Key: "x", Node: "c", Time: time.Now().Add(48 * time.Hour)}
 	if isNew, _ := a.merge(far.encode(nil)); isNew || a.stats.FactsRefused.Load() != 1 {
 		t.Error("a fact from the day after tomorrow was taken")
@@ -267,7 +277,9 @@ func TestFactsSpread(t *testing.T) {
 		if err := a.Facts().Set(KindTXT, "x", []byte("y"), time.Now().Add(time.Minute)); err != nil {
 			t.Fatal(err)
 		}
+		said := time.Now()
 		soon(t, time.Second, "b knows", func() bool { return b.member("a").Out && b.member("b").Out })
+		soon(t, 2*time.Second, "a knows that b does", func() bool { return a.member("b").Agreed.After(said) })
 		c := begin(t, e, settings(t, 3), Hooks{}, nil)
 		soon(t, 20*time.Second, "c knows", func() bool { return c.member("a").Out && len(c.Facts().All(KindTXT)) == 1 })
 		time.Sleep(2 * time.Minute)

@@ -14,7 +14,8 @@ type FactKind uint8
 const (
 	// KindOut takes a node or a site out of answers to clients: key node/NAME or site/NAME.
 	KindOut FactKind = iota + 1
-	// KindTXT is a TXT record of our own DNS: key is the name, value the text.
+	// KindTXT is a TXT record of our own DNS: key is its name, a space and what tells
+	// it from others of that name, value the text.
 	KindTXT
 	// KindGone declares a node gone: nobody waits for it any more. Key is its name.
 	KindGone

@@ -80,12 +80,18 @@ func (f *Facts) Set(kind FactKind, key string, value []byte, expires time.Time) 
 	return f.say(&Fact{Kind: kind, Key: key, Value: slices.Clone(value), Expires: expires})
 }
 
-// Delete takes a fact back on all nodes.
+// Delete takes a fact back on all nodes. Its tombstone is there for no longer than
+// the fact would have been: after that nobody takes it from a node that missed it.
 func (f *Facts) Delete(kind FactKind, key string) error {
-	if _, ok := f.Get(kind, key); !ok {
+	old, ok := f.Get(kind, key)
+	if !ok {
 		return nil
 	}
-	return f.say(&Fact{Kind: kind, Key: key, Expires: time.Now().Add(tombstoneKept), deleted: true})
+	until := time.Now().Add(tombstoneKept)
+	if !old.Expires.IsZero() && old.Expires.Before(until) {
+		until = old.Expires
+	}
+	return f.say(&Fact{Kind: kind, Key: key, Expires: until, deleted: true})
 }
 
 func (f *Facts) say(fact *Fact) error {

@@ -35,6 +35,9 @@ type Member struct {
 	ReportAt time.Time
 	// Skew is by how much its clock is ahead of ours, without the way's delay.
 	Skew time.Duration
+	// Agreed is when it last told that it had the same facts as this node; zero: not
+	// since it is known. What was said here before is in force there.
+	Agreed time.Time
 }
 
 // Place on the globe, in degrees.

@@ -268,11 +268,15 @@ func (c *Cluster) heardFrom(s *stream, h heartbeat) {
 			_ = s.send(appendFrame(nil, 0, kindFacts, part)) // the next heartbeat tells whether it was enough
 		}
 	}
+	agreed := h.facts == c.facts.sum()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	m := c.members[s.peer]
 	if m == nil {
 		return
+	}
+	if agreed { // now was before the sum: whoever waits for a fact waits too long rather than too short
+		m.Agreed = now
 	}
 	m.Heard, m.ReportAt, m.Report, m.Skew = now, now, h.report, h.sent.Sub(now)
 	if h.boot >= m.Boot {

@@ -286,6 +286,12 @@ func (c *Config) validateOwn(report func(path, problem string)) {
 			report(fmt.Sprintf("hosts[%d].client_ca", i), "asks for certificates where nothing listens for TLS: give addresses under server.https")
 		}
 	}
+	for i, name := range c.Server.TLS.ACME.Names {
+		byDNS := c.Server.TLS.ACME.Challenge != "" || strings.HasPrefix(name, "*.")
+		if byDNS && !c.Cluster.On() && (c.DNS == nil || len(c.DNS.Listen) == 0) {
+			report(fmt.Sprintf("server.tls.acme.names[%d]", i), fmt.Sprintf("%q is proven by DNS, and neither this node nor a cluster answers any: see dns", name))
+		}
+	}
 	if len(c.Hosts) == 0 {
 		report("hosts", `is missing: name at least one host, such as {names: ["*"], origin: web}`)
 	}

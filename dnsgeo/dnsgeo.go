@@ -41,8 +41,8 @@ type Responder struct {
 	conns      conns
 	logTurn    atomic.Uint64
 	logLines   chan logged
-	signatures *signatures     // kept over reloads
-	texts      map[string]Text // by name; never changed, but replaced
+	signatures *signatures // kept over reloads
+	texts      []Text      // by name and value; never changed, but replaced
 }
 
 // snapshot is all that an answer depends on. The zones change with the

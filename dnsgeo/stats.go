@@ -26,6 +26,7 @@ type Stats struct {
 	// that had no node left.
 	Subnets, Down atomic.Uint64
 	LogDropped    atomic.Uint64 // lines of the query log that found no room
+	TextsRefused  atomic.Uint64 // TXT records of other nodes that were wrong or too many
 
 	countries [26*26 + 1]atomic.Uint64
 	nowhere   ZoneStats // queries for no zone of ours

@@ -6,6 +6,7 @@ package dnsgeo
 // nothing from what clients ask for.
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -16,109 +17,34 @@ import (
 	"github.com/miekg/dns"
 )
 
-// Text is the TXT records of a name.
+// Text is a TXT record; a name may have several.
 type Text struct {
 	Name    string
-	Values  []string
+	Value   string
 	Expires time.Time
 }
 
+// Bounds of texts.
 const (
-	textsMax      = 1000
-	textValuesMax = 16
+	TextsMax      = 1000
+	TextValuesMax = 64 // of a name
+	textNameMax   = 230
 	textBytesMax  = 255 // of a value: one string of the record
 	textTTL       = 30
 	textLifeMax   = 30 * 24 * time.Hour
 )
 
-// ErrTextsFull says that there are as many as there may be.
-var ErrTextsFull = fmt.Errorf("dns: there are %d names with TXT records already: delete some", textsMax)
-
-// PutText replaces the TXT records of a name until they expire.
-func (r *Responder) PutText(t Text) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	s := r.snap.Load()
-	if err := s.zones.checkText(&t, time.Now()); err != nil {
-		return err
-	}
-	if _, have := r.texts[t.Name]; !have && len(r.texts) >= textsMax {
-		return ErrTextsFull
-	}
-	next := maps.Clone(r.texts)
-	if next == nil {
-		next = map[string]Text{}
-	}
-	next[t.Name] = t
-	r.setTexts(next)
-	return nil
-}
-
-// DeleteText takes the TXT records of a name away, and tells whether there were any.
-func (r *Responder) DeleteText(name string) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	name = canonical(name)
-	if _, have := r.texts[name]; !have {
-		return false
-	}
-	next := maps.Clone(r.texts)
-	delete(next, name)
-	r.setTexts(next)
-	return true
-}
-
-// Texts lists them by name.
-func (r *Responder) Texts() []Text {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	all := []Text{}
-	for _, name := range slices.Sorted(maps.Keys(r.texts)) {
-		all = append(all, r.texts[name])
-	}
-	return all
-}
-
-// expireTexts takes away those whose time is over.
-func (r *Responder) expireTexts(now time.Time) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	next := maps.Clone(r.texts)
-	maps.DeleteFunc(next, func(_ string, t Text) bool { return !now.Before(t.Expires) })
-	if len(next) != len(r.texts) {
-		r.setTexts(next)
-	}
-}
-
-// setTexts makes a snapshot with other texts. r.mu is held.
-func (r *Responder) setTexts(next map[string]Text) {
-	r.texts = next
-	s := *r.snap.Load()
-	s.texts = overlay(next)
-	r.snap.Store(&s)
-}
-
-// checkText says what is wrong with a text, and brings its name into the form that
-// is compared.
-func (z *zones) checkText(t *Text, now time.Time) error {
+// CheckText says what is wrong with a text by itself, and brings its name into the
+// form that is compared.
+func CheckText(t *Text, now time.Time) error {
 	if !isDomain(t.Name) || !strings.HasPrefix(t.Name, "_") {
 		return fmt.Errorf("%q is no name for TXT records of a while: it is to begin with an underscore, such as _acme-challenge.www.example.com", t.Name)
 	}
-	t.Name = canonical(t.Name)
-	zone := z.find(t.Name)
-	if zone == nil {
-		return fmt.Errorf("%s is in none of the zones that are answered for", t.Name)
+	if t.Name = canonical(t.Name); len(t.Name) > textNameMax {
+		return fmt.Errorf("%s is longer than the %d characters of a name for TXT records of a while", t.Name, textNameMax)
 	}
-	if o, wildcard := zone.lookup(t.Name, dns.TypeTXT); o != nil && (o.cut || !wildcard && len(o.sets[dns.TypeCNAME]) > 0) {
-		return fmt.Errorf("%s is an alias or delegated: make the TXT records where it leads to", t.Name)
-	}
-	if len(t.Values) == 0 || len(t.Values) > textValuesMax {
-		return fmt.Errorf("%d values are not between 1 and %d", len(t.Values), textValuesMax)
-	}
-	for _, v := range t.Values {
-		if v == "" || len(v) > textBytesMax || strings.ContainsFunc(v, func(c rune) bool { return c < ' ' || c > '~' }) {
-			return fmt.Errorf("%q is no value: 1 to %d printable ASCII characters", v, textBytesMax)
-		}
+	if t.Value == "" || len(t.Value) > textBytesMax || strings.ContainsFunc(t.Value, func(c rune) bool { return c < ' ' || c > '~' }) {
+		return fmt.Errorf("%q is no value: 1 to %d printable ASCII characters", t.Value, textBytesMax)
 	}
 	if life := t.Expires.Sub(now); life <= 0 || life > textLifeMax {
 		return errors.New("dns: TXT records of a while last from a moment to 30 days")
@@ -126,19 +52,85 @@ func (z *zones) checkText(t *Text, now time.Time) error {
 	return nil
 }
 
+// CheckText says what is wrong with a text, for this responder and its zones.
+func (r *Responder) CheckText(t *Text, now time.Time) error {
+	if err := CheckText(t, now); err != nil {
+		return err
+	}
+	zone := r.snap.Load().zones.find(t.Name)
+	if zone == nil {
+		return fmt.Errorf("%s is in none of the zones that are answered for", t.Name)
+	}
+	if o, wildcard := zone.lookup(t.Name, dns.TypeTXT); o != nil && (o.cut || !wildcard && len(o.sets[dns.TypeCNAME]) > 0) {
+		return fmt.Errorf("%s is an alias or delegated: make the TXT records where it leads to", t.Name)
+	}
+	return nil
+}
+
+// SetTexts replaces all texts. They may come from other nodes: what is wrong by
+// itself or one too many is left out and counted. One that this responder has no
+// zone for answers nothing.
+func (r *Responder) SetTexts(all []Text) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := time.Now()
+	next := make([]Text, 0, min(len(all), TextsMax))
+	for _, t := range all {
+		if len(next) == TextsMax || CheckText(&t, now) != nil {
+			r.stats.TextsRefused.Add(1)
+			continue
+		}
+		next = append(next, t)
+	}
+	// In an order of their own: all responders answer the same bytes.
+	slices.SortFunc(next, func(a, b Text) int {
+		return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.Value, b.Value))
+	})
+	next = slices.CompactFunc(next, func(a, b Text) bool { return a.Name == b.Name && a.Value == b.Value })
+	values := map[string]int{}
+	r.setTexts(slices.DeleteFunc(next, func(t Text) bool {
+		if values[t.Name]++; values[t.Name] <= TextValuesMax {
+			return false
+		}
+		r.stats.TextsRefused.Add(1)
+		return true
+	}))
+}
+
+// expireTexts takes away those whose time is over.
+func (r *Responder) expireTexts(now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	next := slices.DeleteFunc(slices.Clone(r.texts), func(t Text) bool { return !now.Before(t.Expires) })
+	if len(next) != len(r.texts) {
+		r.setTexts(next)
+	}
+}
+
+// setTexts makes a snapshot with other texts. r.mu is held.
+func (r *Responder) setTexts(next []Text) {
+	r.texts = next
+	s := *r.snap.Load()
+	s.texts = overlay(next)
+	r.snap.Store(&s)
+}
+
 // overlay returns owners for texts, and for the names above them, which exist then
 // (RFC 8020) even if nothing else is there.
-func overlay(texts map[string]Text) map[string]*owner {
+func overlay(texts []Text) map[string]*owner {
 	all := map[string]*owner{}
-	for name, t := range texts {
-		set := make([]dns.RR, len(t.Values))
-		for i, v := range t.Values {
-			set[i] = &dns.TXT{Hdr: dns.RR_Header{Name: name, Rrtype: dns.TypeTXT, Class: dns.ClassINET, Ttl: textTTL}, Txt: []string{escapeText(v)}}
+	for _, t := range texts {
+		o := all[t.Name]
+		if o == nil {
+			o = &owner{name: t.Name, sets: map[uint16][]dns.RR{}}
+			all[t.Name] = o
 		}
-		all[name] = &owner{name: name, sets: map[uint16][]dns.RR{dns.TypeTXT: set}}
+		o.sets[dns.TypeTXT] = append(o.sets[dns.TypeTXT], &dns.TXT{
+			Hdr: dns.RR_Header{Name: t.Name, Rrtype: dns.TypeTXT, Class: dns.ClassINET, Ttl: textTTL}, Txt: []string{escapeText(t.Value)},
+		})
 	}
-	for name := range texts {
-		for up := parent(name); up != "."; up = parent(up) {
+	for _, t := range texts {
+		for up := parent(t.Name); up != "."; up = parent(up) {
 			if all[up] == nil {
 				all[up] = &owner{name: up}
 			}
@@ -155,7 +147,7 @@ func escapeText(v string) string { return strings.NewReplacer(`\`, `\\`, `"`, `\
 func (s *snapshot) over(name string, o *owner, wildcard bool) (*owner, bool) {
 	t := s.texts[name]
 	switch {
-	case t == nil || o != nil && o.cut:
+	case t == nil || o != nil && (o.cut || !wildcard && len(o.sets[dns.TypeCNAME]) > 0):
 		return o, wildcard
 	case len(t.sets) == 0: // above a text: what is there by itself, or by a wildcard, stays
 		if o == nil {

@@ -1,8 +1,8 @@
 package dnsgeo
 
 import (
-	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -44,13 +44,23 @@ func TestTexts(t *testing.T) {
 		}
 		return all
 	}
+	all := map[string]Text{} // what is told, by value
+	put := func(name string, values ...string) {
+		t.Helper()
+		for _, v := range values {
+			one := Text{Name: name, Value: v, Expires: soon}
+			if err := r.CheckText(&one, time.Now()); err != nil {
+				t.Fatal(err)
+			}
+			all[v] = one
+		}
+		r.SetTexts(slices.Collect(maps.Values(all)))
+	}
 	const name = "_acme-challenge.new.example.com."
 	if got := texts(name); got[0] != "NXDOMAIN" {
 		t.Errorf("before: %q", got)
 	}
-	if err := r.PutText(Text{Name: "_Acme-Challenge.New.example.com", Values: []string{"one", `t"wo\`}, Expires: soon}); err != nil {
-		t.Fatal(err)
-	}
+	put("_Acme-Challenge.New.example.com", `t"wo\`, "one")
 	if got := texts(name); !slices.Equal(got, []string{"one", `t\"wo\\`}) {
 		t.Errorf("%q", got)
 	}
@@ -58,9 +68,7 @@ func TestTexts(t *testing.T) {
 		t.Errorf("the name above: %q", got)
 	}
 	// Below a wildcard, whose names go on being there.
-	if err := r.PutText(Text{Name: "_acme-challenge.x.cdn.example.com", Values: []string{"wild"}, Expires: soon}); err != nil {
-		t.Fatal(err)
-	}
+	put("_acme-challenge.x.cdn.example.com", "wild")
 	if got := texts("_acme-challenge.x.cdn.example.com."); !slices.Equal(got, []string{"wild"}) {
 		t.Errorf("%q", got)
 	}
@@ -68,9 +76,7 @@ func TestTexts(t *testing.T) {
 		t.Errorf("a name below a wildcard is gone: %v", out)
 	}
 	// Beside records of the zone.
-	if err := r.PutText(Text{Name: "_both.example.com", Values: []string{"more"}, Expires: soon}); err != nil {
-		t.Fatal(err)
-	}
+	put("_both.example.com", "more")
 	if got := texts("_both.example.com."); !slices.Equal(got, []string{"stays", "more"}) {
 		t.Errorf("%q", got)
 	}
@@ -81,22 +87,22 @@ func TestTexts(t *testing.T) {
 	if err := r.Apply(cfg); err != nil {
 		t.Fatal(err)
 	}
-	if got := texts(name); len(got) != 2 || len(r.Texts()) != 3 {
+	if got := texts(name); len(got) != 2 || len(r.texts) != 4 {
 		t.Errorf("after a reload: %q", got)
 	}
-	if !r.DeleteText(name) || r.DeleteText(name) {
-		t.Error("deleted twice or not at all")
-	}
+	delete(all, "one")
+	delete(all, `t"wo\`)
+	put("_both.example.com", "more")
 	if got := texts(name); got[0] != "NXDOMAIN" {
 		t.Errorf("after it was deleted: %q", got)
 	}
 	r.expireTexts(soon.Add(-time.Second))
-	if len(r.Texts()) != 2 {
-		t.Errorf("%v", r.Texts())
+	if len(r.texts) != 2 {
+		t.Errorf("%v", r.texts)
 	}
 	r.expireTexts(soon)
-	if len(r.Texts()) != 0 {
-		t.Errorf("not expired: %v", r.Texts())
+	if len(r.texts) != 0 {
+		t.Errorf("not expired: %v", r.texts)
 	}
 	if got := texts("_both.example.com."); !slices.Equal(got, []string{"stays"}) {
 		t.Errorf("%q", got)
@@ -107,7 +113,7 @@ func TestTextsRefused(t *testing.T) {
 	cfg, _ := signedZone(t)
 	cfg.Zones[0].Records = append(cfg.Zones[0].Records, "_alias 300 CNAME www")
 	r := responder(t, cfg, twoNodes())
-	good := Text{Name: "_x.example.com", Values: []string{"v"}, Expires: time.Now().Add(time.Hour)}
+	good := Text{Name: "_x.example.com", Value: "v", Expires: time.Now().Add(time.Hour)}
 	for _, tt := range []struct {
 		name   string
 		change func(*Text)
@@ -118,29 +124,43 @@ func TestTextsRefused(t *testing.T) {
 		{"another zone", func(x *Text) { x.Name = "_x.example.org" }, "in none of the zones"},
 		{"an alias", func(x *Text) { x.Name = "_alias.example.com" }, "an alias or delegated"},
 		{"delegated", func(x *Text) { x.Name = "_x.sub.example.com" }, "an alias or delegated"},
-		{"no values", func(x *Text) { x.Values = nil }, "0 values"},
-		{"many values", func(x *Text) { x.Values = make([]string, 17) }, "17 values"},
-		{"a long value", func(x *Text) { x.Values = []string{strings.Repeat("x", 256)} }, "is no value"},
-		{"a line break", func(x *Text) { x.Values = []string{"a\nb"} }, "is no value"},
+		{"a long name", func(x *Text) { x.Name = "_" + strings.Repeat("a.", 110) + "example.com" }, "is longer"},
+		{"no value", func(x *Text) { x.Value = "" }, "is no value"},
+		{"a long value", func(x *Text) { x.Value = strings.Repeat("x", 256) }, "is no value"},
+		{"a line break", func(x *Text) { x.Value = "a\nb" }, "is no value"},
 		{"in the past", func(x *Text) { x.Expires = time.Now() }, "30 days"},
 		{"for ever", func(x *Text) { x.Expires = time.Now().Add(31 * 24 * time.Hour) }, "30 days"},
 	} {
 		text := good
 		tt.change(&text)
-		if err := r.PutText(text); err == nil || !strings.Contains(err.Error(), tt.want) {
+		if err := r.CheckText(&text, time.Now()); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: %v, want %q", tt.name, err, tt.want)
 		}
 	}
-	r.texts = map[string]Text{}
-	for n := range textsMax {
-		r.texts[fmt.Sprintf("_x%d.example.com.", n)] = good
+	// What other nodes tell is bounded, for a name and for all, and counted.
+	told := []Text{{Name: "_x", Value: "no name of ours", Expires: good.Expires}, {Name: "www.example.com", Value: "v", Expires: good.Expires}, good, good}
+	for n := range TextValuesMax {
+		told = append(told, Text{Name: "_x.example.com", Value: fmt.Sprint(n), Expires: good.Expires})
 	}
-	if err := r.PutText(good); !errors.Is(err, ErrTextsFull) {
-		t.Errorf("%v", err)
+	r.SetTexts(told)
+	if got := r.stats.TextsRefused.Load(); got != 2 || len(r.texts) != TextValuesMax+1 {
+		t.Errorf("%d refused, %d kept", got, len(r.texts))
 	}
-	replaced := good
-	replaced.Name = "_x1.example.com"
-	if err := r.PutText(replaced); err != nil {
-		t.Errorf("one that is there cannot be replaced: %v", err)
+	out := ask(t, r, question("_x.example.com.", dns.TypeTXT), "192.0.2.1", tcp)
+	if len(out.Answer) != TextValuesMax {
+		t.Errorf("%d records of one name", len(out.Answer))
+	}
+	told = told[:0]
+	for n := range TextsMax + 5 {
+		told = append(told, Text{Name: fmt.Sprintf("_x%d.example.com", n), Value: "v", Expires: good.Expires})
+	}
+	r.SetTexts(told)
+	if got := r.stats.TextsRefused.Load(); got != 7 || len(r.texts) != TextsMax {
+		t.Errorf("%d refused, %d kept", got, len(r.texts))
+	}
+	// One for a name that is an alias here, whatever another node makes of it.
+	r.SetTexts([]Text{{Name: "_alias.example.com", Value: "v", Expires: good.Expires}})
+	if out := ask(t, r, question("_alias.example.com.", dns.TypeTXT), "192.0.2.1", udp); len(out.Answer) == 0 || out.Answer[0].Header().Rrtype != dns.TypeCNAME {
+		t.Errorf("%v", out)
 	}
 }

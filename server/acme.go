@@ -28,8 +28,13 @@ import (
 // ACME says which certificates are had from an authority by themselves.
 type ACME struct {
 	// Names to have a certificate for, each its own. They must lead here, on port
-	// 80 (HTTP-01) or 443 (TLS-ALPN-01). No wildcards. Default: none.
+	// 80 (HTTP-01) or 443 (TLS-ALPN-01). Wildcards, such as "*.example.com", are
+	// proven by TXT records (DNS-01), which the responders of the cluster or of this
+	// node must answer: see dns. Default: none.
 	Names []string `yaml:"names"`
+	// Challenge by which all names are proven: dns, so that they need not lead here.
+	// Default: dns for wildcards alone.
+	Challenge string `yaml:"challenge"`
 	// Email is where the authority writes when something is wrong. To name any
 	// authority is to agree to its terms.
 	Email string `yaml:"email"`
@@ -54,14 +59,18 @@ func (a *ACME) validate(report func(path, problem string)) {
 	for i, name := range a.Names {
 		path := fmt.Sprintf("names[%d]", i)
 		_, addressErr := netip.ParseAddr(strings.Trim(name, "[]"))
+		below := strings.TrimPrefix(name, "*.")
 		switch {
-		case strings.Contains(name, "*"):
-			report(path, fmt.Sprintf("%q is a wildcard, which wants a challenge by DNS: list the names under it, or give a certificate in files", name))
-		case addressErr == nil || !certmagic.SubjectQualifiesForCert(name) || name != strings.ToLower(name) || !strings.Contains(name, "."):
+		case strings.Contains(below, "*"):
+			report(path, fmt.Sprintf("%q is no wildcard: write a star for the first label, such as *.example.com", name))
+		case addressErr == nil || !certmagic.SubjectQualifiesForCert(below) || name != strings.ToLower(name) || !strings.Contains(below, "."):
 			report(path, fmt.Sprintf("%q is no name that a certificate can be had for: write it in lower case, such as www.example.com", name))
 		case slices.Index(a.Names, name) < i:
 			report(path, fmt.Sprintf("%q is there twice: leave it out", name))
 		}
+	}
+	if a.Challenge != "" && a.Challenge != challengeDNS {
+		report("challenge", fmt.Sprintf("%q is no challenge to choose: write dns, or leave it out", a.Challenge))
 	}
 	if a.Email != "" && !strings.Contains(a.Email, "@") {
 		report("email", fmt.Sprintf("%q is no address", a.Email))
@@ -69,7 +78,7 @@ func (a *ACME) validate(report func(path, problem string)) {
 	if at, err := url.Parse(a.CA); a.CA != "" && (err != nil || at.Scheme != "https" || at.Host == "") {
 		report("ca", fmt.Sprintf("%q is no URL of a directory: write one with https, such as %s", a.CA, acmeDefaultCA))
 	}
-	if len(a.Names) == 0 && (a.Email != "" || a.CA != "" || a.CARoot != "") {
+	if len(a.Names) == 0 && (a.Email != "" || a.CA != "" || a.CARoot != "" || a.Challenge != "") {
 		report("names", "is missing: without names nothing is asked of the authority")
 	}
 }
@@ -139,32 +148,43 @@ func (s *Server) startACME(ctx context.Context, with *live) *acmeClient {
 		a.names[name] = true
 	}
 	ctx, a.cancel = context.WithCancel(ctx)
-	var magic *certmagic.Config
+	var byWeb, byDNS *certmagic.Config
+	of := func(name string) *certmagic.Config {
+		if config.byDNS(name) {
+			return byDNS
+		}
+		return byWeb
+	}
 	a.cache = certmagic.NewCache(certmagic.CacheOptions{
-		GetConfigForCert: func(certmagic.Certificate) (*certmagic.Config, error) { return magic, nil },
+		GetConfigForCert: func(c certmagic.Certificate) (*certmagic.Config, error) { return of(c.Names[0]), nil },
 		Logger:           log,
 	})
 	storage := s.acmeStorage
 	if storage == nil {
 		storage = &certmagic.FileStorage{Path: filepath.Join(s.config.Data, "acme")}
 	}
-	magic = certmagic.New(a.cache, certmagic.Config{
+	template := certmagic.Config{
 		Storage: storage, Logger: log, OnEvent: s.acmeEvent,
 		// Asking at a start would hold up the listeners; renewal information tells of revocations too.
 		OCSP: certmagic.OCSPConfig{DisableStapling: true},
-	})
-	template := certmagic.ACMEIssuer{CA: config.CA, Email: config.Email, Agreed: true, TrustedRoots: with.acmeRoots, Logger: log}
+	}
+	byWeb, byDNS = certmagic.New(a.cache, template), certmagic.New(a.cache, template)
+	issuer := certmagic.ACMEIssuer{CA: config.CA, Email: config.Email, Agreed: true, TrustedRoots: with.acmeRoots, Logger: log}
 	// certmagic finds our listeners at these ports, and takes them to answer.
-	template.AltHTTPPort, template.AltTLSALPNPort = s.boundPort("http"), s.boundPort("https")
-	template.DisableHTTPChallenge = template.AltHTTPPort == 0
-	template.DisableTLSALPNChallenge = template.AltTLSALPNPort == 0
-	magic.Issuers = []certmagic.Issuer{certmagic.NewACMEIssuer(magic, template)}
+	issuer.AltHTTPPort, issuer.AltTLSALPNPort = s.boundPort("http"), s.boundPort("https")
+	issuer.DisableHTTPChallenge = issuer.AltHTTPPort == 0
+	issuer.DisableTLSALPNChallenge = issuer.AltTLSALPNPort == 0
+	byWeb.Issuers = []certmagic.Issuer{certmagic.NewACMEIssuer(byWeb, issuer)}
+	if s.proofs != nil {
+		issuer.DNS01Solver = dnsSolver(s.proofs, log)
+	}
+	byDNS.Issuers = []certmagic.Issuer{certmagic.NewACMEIssuer(byDNS, issuer)}
 	for _, name := range config.Names {
-		if _, err := magic.CacheManagedCertificate(ctx, name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if _, err := of(name).CacheManagedCertificate(ctx, name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			s.log.Error("a certificate that was had before cannot be read: it is asked for anew", "name", name, "error", err)
 		}
+		_ = of(name).ManageAsync(ctx, []string{name}) // in the background it has no error
 	}
-	_ = magic.ManageAsync(ctx, config.Names) // in the background it has no error
 	return a
 }
 
@@ -197,7 +217,7 @@ func (s *Server) acmeEvent(_ context.Context, event string, data map[string]any)
 
 // certificates returns what was had for a name in lower case.
 func (a *acmeClient) certificates(name string) []*tls.Certificate {
-	if a == nil || !a.names[name] { // the cache would try all wildcards of however long a name
+	if a == nil || !a.names[name] && !a.names[wildcard(name)] { // the cache would try all wildcards of however long a name
 		return nil
 	}
 	var all []*tls.Certificate

@@ -328,7 +328,12 @@ func TestACMEValidation(t *testing.T) {
 	}{
 		{ACME{}, ""},
 		{ACME{Names: []string{"a.test", "xn--bcher-kva.example"}, Email: "a@b.test", CA: "https://ca.test/dir"}, ""},
-		{ACME{Names: []string{"*.a.test"}}, "names[0]: \"*.a.test\" is a wildcard"},
+		{ACME{Names: []string{"*.a.test", "a.test"}, Challenge: "dns"}, ""},
+		{ACME{Names: []string{"*.*.a.test"}}, "names[0]: \"*.*.a.test\" is no wildcard"},
+		{ACME{Names: []string{"w*.a.test"}}, "names[0]: \"w*.a.test\" is no wildcard"},
+		{ACME{Names: []string{"*.test"}}, "names[0]: \"*.test\" is no name"},
+		{ACME{Names: []string{"a.test"}, Challenge: "http"}, "challenge: \"http\" is no challenge"},
+		{ACME{Challenge: "dns"}, "names: is missing"},
 		{ACME{Names: []string{"192.0.2.1"}}, "names[0]: \"192.0.2.1\" is no name"},
 		{ACME{Names: []string{"localhost"}}, "names[0]: \"localhost\" is no name"},
 		{ACME{Names: []string{"A.test"}}, "names[0]: \"A.test\" is no name"},

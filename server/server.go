@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -42,6 +43,9 @@ type Seam struct {
 	// ACMEStorage keeps accounts and certificates of tls.acme, and the locks of
 	// who asks for them. nil: files under the data directory, for this node alone.
 	ACMEStorage certmagic.Storage
+	// Proofs keeps the TXT records of tls.acme's challenge by DNS. nil: there is no
+	// such challenge, and no wildcard.
+	Proofs Proofs
 }
 
 // Encoders makes the header blocks that the engines send hits with, for
@@ -94,6 +98,7 @@ type Server struct {
 
 	acme        atomic.Pointer[acmeClient] // nil: not at work
 	acmeStorage certmagic.Storage          // Seam.ACMEStorage
+	proofs      Proofs                     // Seam.Proofs
 	acmeChanged chan struct{}              // holds one: look at the configuration
 
 	mu      sync.Mutex  // guards what follows
@@ -118,7 +123,7 @@ type live struct {
 // starts nothing.
 func New(config Config, seam Seam, log *slog.Logger) (*Server, error) {
 	s := &Server{config: config.WithDefaults(), announce: seam.Draining, hostClientCA: seam.ClientCA, log: log,
-		tickets: [][32]byte{newTicketKey()}, acmeStorage: seam.ACMEStorage, acmeChanged: make(chan struct{}, 1)}
+		tickets: [][32]byte{newTicketKey()}, acmeStorage: seam.ACMEStorage, proofs: seam.Proofs, acmeChanged: make(chan struct{}, 1)}
 	next, err := s.prepare(config)
 	if err != nil {
 		return nil, err
@@ -150,6 +155,9 @@ func (s *Server) prepare(config Config) (*live, error) {
 	next := &live{config: config, ways: s.newHandshakes(authorities), authorities: authorities}
 	if len(config.TLS.ACME.Names) > 0 && config.Data == "" && s.acmeStorage == nil {
 		return nil, errors.New("server: tls.acme has names and there is no data directory to keep their certificates in: configure one")
+	}
+	if s.proofs == nil && slices.ContainsFunc(config.TLS.ACME.Names, config.TLS.ACME.byDNS) {
+		return nil, errors.New("server: tls.acme has names to prove by DNS and there is no DNS of ours")
 	}
 	if next.acmeRoots, err = config.TLS.ACME.loadRoots(); err != nil {
 		return nil, err

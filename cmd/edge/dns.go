@@ -23,6 +23,7 @@ import (
 type dnsCmd struct {
 	Serve dnsServeCmd `cmd:"" default:"withargs" help:"Answer DNS and nothing else."`
 	Key   dnsKeyCmd   `cmd:"" help:"Make and replace the keys that a zone is signed with."`
+	TXT   dnsTXTCmd   `cmd:"" name:"txt" help:"Make TXT records of a while, and take them away."`
 }
 
 // dnsServeCmd runs a responder without a cache.
@@ -104,6 +105,7 @@ func dnsConfig(cfg *config.Config) dnsgeo.Config {
 
 // openDNS makes the responder and opens its sockets, where there is one.
 func (n *node) openDNS(cfg *config.Config) error {
+	n.openTexts()
 	if cfg.DNS == nil || len(cfg.DNS.Listen) == 0 {
 		return nil
 	}

@@ -60,6 +60,7 @@ type node struct {
 	access   *access.Access
 	server   *server.Server
 	dns      *dnsgeo.Responder // nil without
+	texts    texts
 }
 
 // openAdmin makes the operators' side, which answers before all else.
@@ -73,7 +74,7 @@ func (n *node) openAdmin(cfg *config.Config) (err error) {
 		Reload:   n.reload, Drain: n.drain, Release: n.release,
 		Samples: n.samples,
 		Purges:  n.operatorPurges,
-		Locate:  n.locate, Texts: n.texts,
+		Locate:  n.locate, Texts: n.operatorTexts,
 		Nodes: n.nodes, Change: n.changeNodes, Revoked: n.tokenRevoked,
 	}, n.log)
 	if err != nil {
@@ -118,6 +119,7 @@ func (n *node) open(cfg *config.Config) (err error) {
 		Seam:     gate.Seam{Match: n.match, Judge: n.access.Judge, Lookup: n.cache.Lookup, Handler: n.keepPurges(n.cache)},
 		ClientCA: func(name string) string { return n.table.Load().ClientCA(name) },
 		Draining: func() { n.state.enter(draining); n.tellPhase() },
+		Proofs:   &n.texts,
 	}, n.log)
 	if err != nil {
 		return err

@@ -26,6 +26,7 @@ func (emit emitter) dns(s *dnsgeo.Stats, connections int) {
 		{"edge_dns_places_reread_total", "Times that maps and databases of places, or keys of zones, were read again.", &s.Rereads},
 		{"edge_dns_places_reread_failures_total", "Changed maps and databases of places, or keys of zones, that could not be used.", &s.RereadFailures},
 		{"edge_dns_log_dropped_total", "Lines of the query log dropped because its writer was behind.", &s.LogDropped},
+		{"edge_dns_texts_refused_total", "TXT records of a while that were told by the cluster and left out, being wrong or too many.", &s.TextsRefused},
 		{"edge_dns_limited_slipped_total", "Answers over the response limits that went out truncated.", &s.Limits.Slipped},
 		{"edge_dns_limited_dropped_total", "Answers over the response limits that were dropped.", &s.Limits.Dropped},
 		{"edge_dns_limited_unproven_total", "Answers that were sent to TCP because too many signatures were made for names that are made up.", &s.Limits.Unproven},
