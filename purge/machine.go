@@ -366,6 +366,7 @@ func (m *machine) tick() {
 	if m.now.Sub(m.lastFull) >= m.pace.full {
 		m.lastFull, m.lastTold = m.now, m.now
 		m.setGoals()
+		m.lags()
 		msg := m.position(true)
 		for _, p := range m.sortedPeers() {
 			if p.Reachable {

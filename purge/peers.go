@@ -33,6 +33,7 @@ type peer struct {
 	fenced   bool
 	own      Incarnation
 	at       map[Incarnation]*theirs
+	behind   map[Incarnation]lag // see lag.go
 }
 
 // theirs is how far a peer is with one log.

@@ -189,6 +189,11 @@ func TestSpread(t *testing.T) {
 		if half, most, waiting := nodes[2].spread.Convergence(); half == 0 || most < half || waiting != 0 {
 			t.Errorf("convergence %v, %v, %d wait", half, most, waiting)
 		}
+		for _, n := range nodes {
+			if lags := n.spread.Lags(); len(lags) != 0 {
+				t.Errorf("%s sees behind: %v", n.hub.name, lags)
+			}
+		}
 		if a, b := nodes[0].spread.Position(), nodes[1].spread.Position(); string(a) != string(b) {
 			t.Error("positions differ")
 		}
@@ -202,6 +207,10 @@ func TestSpread(t *testing.T) {
 		if !errors.Is(err, context.DeadlineExceeded) || r.Converged || r.State != Pending || r.Nodes[1].State != Applied || r.Nodes[2].State != Unreachable {
 			t.Errorf("%v %+v", err, r)
 		}
+		lags := nodes[0].spread.Lags()
+		if behind := lags["n2"]; len(lags) != 1 || behind < 8*time.Second || behind > 12*time.Second {
+			t.Errorf("behind: %v", lags)
+		}
 		h.mu.Lock()
 		clear(h.cut)
 		h.mu.Unlock()
@@ -211,6 +220,9 @@ func TestSpread(t *testing.T) {
 		time.Sleep(3 * time.Second)
 		if fenced, _, _ := nodes[2].spread.FenceState(); fenced || nodes[2].hub.fenced {
 			t.Error("it stays fenced")
+		}
+		if lags := nodes[0].spread.Lags(); len(lags) != 0 {
+			t.Errorf("behind after all: %v", lags)
 		}
 		// What cannot be read is left.
 		if nodes[0].spread.Receive("n1", []byte{9, 9}) || nodes[0].spread.Receive("n1", []byte{1}) || nodes[0].Stats().Newer.Load() != 1 || nodes[0].Stats().Damaged.Load() != 1 {

@@ -4,6 +4,7 @@ package main
 
 import (
 	"strings"
+	"time"
 
 	"edgecdn/cluster"
 	"edgecdn/dnsgeo"
@@ -14,15 +15,18 @@ func (n *node) members() []dnsgeo.Node {
 	if n.cluster == nil {
 		return nil
 	}
-	return dnsNodes(n.cluster.Members())
+	return dnsNodes(n.cluster.Members(), n.spread.Lags())
 }
 
-// dnsNodes turns the members into what answers are made of.
-func dnsNodes(members []cluster.Member) []dnsgeo.Node {
+// dnsNodes turns the members into what answers are made of; lags is for how long some
+// of them have missed a purge.
+func dnsNodes(members []cluster.Member, lags map[string]time.Duration) []dnsgeo.Node {
 	nodes := make([]dnsgeo.Node, 0, len(members))
 	for i := range members {
 		if members[i].Status != cluster.Left {
-			nodes = append(nodes, dnsNode(&members[i]))
+			is := dnsNode(&members[i])
+			is.Lag = lags[is.Name]
+			nodes = append(nodes, is)
 		}
 	}
 	return nodes

@@ -59,11 +59,15 @@ func TestNodesOfTheCluster(t *testing.T) {
 		}},
 		"nothing listens": {func(m *cluster.Member) { m.Report.Probes[0].OK, m.Report.Probes = false, m.Report.Probes[:1] }, away("unhealthy: its listeners fail its own probes")},
 	} {
-		if diff := cmp.Diff([]dnsgeo.Node{node(c.node)}, dnsNodes([]cluster.Member{member(c.member)}), cmpopts.EquateComparable(netip.Addr{})); diff != "" {
+		if diff := cmp.Diff([]dnsgeo.Node{node(c.node)}, dnsNodes([]cluster.Member{member(c.member)}, nil), cmpopts.EquateComparable(netip.Addr{})); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
 	}
-	if got := dnsNodes([]cluster.Member{member(func(m *cluster.Member) { m.Status = cluster.Left })}); len(got) != 0 {
+	if got := dnsNodes([]cluster.Member{member(func(m *cluster.Member) { m.Status = cluster.Left })}, nil); len(got) != 0 {
 		t.Errorf("a node that left: %v", got)
+	}
+	lags := map[string]time.Duration{"fra-1": 11 * time.Second, "other": time.Hour}
+	if got := dnsNodes([]cluster.Member{member(nil)}, lags); got[0].Lag != 11*time.Second {
+		t.Errorf("a node that is behind with purges: %+v", got[0])
 	}
 }

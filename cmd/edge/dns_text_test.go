@@ -70,10 +70,14 @@ func TestTextsAlone(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "too many") {
 		t.Errorf("the 65th of a name: %v", err)
 	}
-	err = nil
-	for i := 0; i < dnsgeo.TextsMax && err == nil; i++ {
-		err = put(fmt.Sprintf("_%d.cdn.example", i), "v")
+	var more []dnsgeo.Text
+	for i := len(n.texts.list()); i < dnsgeo.TextsMax; i++ {
+		more = append(more, dnsgeo.Text{Name: fmt.Sprintf("_%d.cdn.example.", i), Value: "v", Expires: until})
 	}
+	if err := n.texts.change(more, nil); err != nil {
+		t.Fatal(err)
+	}
+	err = put("_d.cdn.example", "v")
 	if err == nil || !strings.Contains(err.Error(), "delete some") || len(n.texts.list()) != dnsgeo.TextsMax {
 		t.Errorf("with %d records: %v", len(n.texts.list()), err)
 	}
