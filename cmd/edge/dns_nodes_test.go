@@ -57,6 +57,9 @@ func TestNodesOfTheCluster(t *testing.T) {
 			n.Addresses, n.Port, n.HTTPS, n.H2, n.H3 = nil, 0, false, false, false
 			n.Away = "has no address for clients: name one in its cluster.public"
 		}},
+		"nothing listens, nor over UDP": {func(m *cluster.Member) { m.Report.Probes[0].OK, m.Report.Probes[1].OK = false, false }, func(n *dnsgeo.Node) {
+			n.Away, n.H3 = "unhealthy: its listeners fail its own probes", false
+		}},
 		"nothing listens": {func(m *cluster.Member) { m.Report.Probes[0].OK, m.Report.Probes = false, m.Report.Probes[:1] }, away("unhealthy: its listeners fail its own probes")},
 	} {
 		if diff := cmp.Diff([]dnsgeo.Node{node(c.node)}, dnsNodes([]cluster.Member{member(c.member)}, nil), cmpopts.EquateComparable(netip.Addr{})); diff != "" {

@@ -1,63 +1,16 @@
 package main
 
-// The cluster as operators see it, and what they say of it; and how a node looks at itself.
+// The cluster as operators see it, and what they say of it.
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
-	"strings"
-	"sync/atomic"
 	"time"
 
 	"edgecdn/admin"
 	"edgecdn/cluster"
 )
-
-const (
-	selfProbeInterval = 5 * time.Second
-	selfProbeTimeout  = time.Second
-)
-
-// selfProbes is what this node's own look at its listeners showed last.
-type selfProbes struct {
-	last atomic.Pointer[[]cluster.Probe]
-}
-
-// probeSelf looks at this node's own listeners, as clients would, now and then.
-func (n *node) probeSelf(ctx context.Context) error {
-	if n.cluster == nil {
-		return nil
-	}
-	tick := time.NewTicker(selfProbeInterval)
-	defer tick.Stop()
-	for {
-		var probes []cluster.Probe
-		http, https := n.server.Addresses()
-		for i, address := range append(append([]string(nil), http...), https...) {
-			network, name := "tcp", "http "+address
-			if i >= len(http) {
-				name = "https " + address
-			}
-			if path, ok := strings.CutPrefix(address, "unix:"); ok {
-				network, address = "unix", path
-			}
-			c, err := (&net.Dialer{Timeout: selfProbeTimeout}).DialContext(ctx, network, reachable(address))
-			if err == nil {
-				c.Close()
-			}
-			probes = append(probes, cluster.Probe{Name: name, OK: err == nil})
-		}
-		n.probes.last.Store(&probes)
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-	}
-}
 
 // nodes is the cluster as operators see it.
 func (n *node) nodes() admin.NodeList {
