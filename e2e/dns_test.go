@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -130,7 +131,7 @@ var siteNames = [3]string{"fra", "iad", "nrt"}
 const siteConfig = `
 node: %[1]s-1
 data: %[2]s
-server: {http: ["10.%[3]d.0.10:80"]}
+server: {http: ["10.%[3]d.0.10:80"], limits: {handlers: 40}}
 admin: {listen: "10.%[3]d.0.10:8081", public: true}
 origins: {web: {url: "http://10.9.0.1:9000"}}
 hosts: [{names: ["*"], origin: web}]
@@ -165,7 +166,10 @@ cluster:
 `
 )
 
-func startPlaces(t *testing.T, clustered bool) *places {
+func startPlaces(t *testing.T, clustered bool) *places { return startPlacesWith(t, clustered, nil) }
+
+// startPlacesWith has the data directory of each site prepared before it starts.
+func startPlacesWith(t *testing.T, clustered bool, prepare func(site int, data string)) *places {
 	t.Helper()
 	p := &places{lan: newLAN(t)}
 	origin := p.lan.machine(t, "10.9.0.1/8")
@@ -184,6 +188,9 @@ func startPlaces(t *testing.T, clustered bool) *places {
 			text += siteProbes
 		}
 		writeFile(t, filepath.Join(p.dirs[i], "edge.yaml"), text)
+		if prepare != nil {
+			prepare(i, filepath.Join(p.dirs[i], "data"))
+		}
 		p.start(t, i)
 	}
 	return p
@@ -297,13 +304,48 @@ func testSites(t *testing.T, clustered bool) {
 			t.Errorf("a client of %s fetches from %s: %v", siteNames[client], got, err)
 		}
 	}
-	// Clients fetch all the while: none of them is to fail.
-	stop, done := make(chan struct{}), make(chan int)
+	stop := p.keepFetching(t)
+	p.edges[0].kill()
+	if took := p.expect(t, "clients of a killed site are sent to the next", [3]string{iad, iad, nrt}); took > 3*time.Second {
+		t.Logf("answers moved after %v", took) // of which the machine may need most: it is no assertion
+	}
+	p.start(t, 0)
+	p.expect(t, "they come home", home)
+	if clustered {
+		p.command(t, 0, "nodes", "out", "iad")
+		p.expect(t, "clients of a site that an operator took out are sent to the next", [3]string{fra, fra, nrt})
+		p.command(t, 2, "nodes", "in", "iad")
+		p.expect(t, "they come home when it is back in", home)
+	}
+	p.command(t, 2, "drain")
+	p.expect(t, "clients of a site that drains are sent to the next", [3]string{fra, iad, fra})
+	p.command(t, 2, "undrain")
+	p.expect(t, "they come home after a drain", home)
+	p.boxes[1].unplug(t)
+	eventually(t, "clients of a site that is cut off are sent to the next", func() bool {
+		found, err := p.resolve(t, 0, 0, dns.TypeA)
+		return err == nil && len(found) == 2 && !slices.Contains(found, iad)
+	})
+	p.boxes[1].plug(t)
+	p.expect(t, "all is as it was", home)
+	stop()
+}
+
+// keepFetching has clients of all sites fetch until it is told to stop: none of them
+// is to fail.
+func (p *places) keepFetching(t *testing.T) (stop func()) {
+	ending, done := make(chan struct{}), make(chan int, 1)
+	end := sync.OnceFunc(func() { close(ending) })
+	t.Cleanup(func() { // of a test that has failed meanwhile
+		end()
+		<-done
+	})
 	go func() {
+		defer close(done)
 		fetches := 0
 		for ; ; fetches++ {
 			select {
-			case <-stop:
+			case <-ending:
 				done <- fetches
 				return
 			default:
@@ -313,41 +355,22 @@ func testSites(t *testing.T, clustered bool) {
 			}
 		}
 	}()
-	p.edges[0].kill()
-	if took := p.expect(t, "clients of a killed site are sent to the next", [3]string{iad, iad, nrt}); took > 3*time.Second {
-		t.Logf("answers moved after %v", took) // of which the machine may need most: it is no assertion
-	}
-	p.start(t, 0)
-	p.expect(t, "they come home", home)
-	file := func(i int) []string {
-		return []string{"--admin", fmt.Sprintf("10.%d.0.10:8081", i+1), "--data", filepath.Join(p.dirs[i], "data")}
-	}
-	command := func(i int, words ...string) {
-		t.Helper()
-		args := append([]string{"netns", "exec", p.boxes[i].name, filepath.Join(bin, "edge")}, append(words, file(i)...)...)
-		if out, stderr, code := run(t, "ip", args...); code != 0 {
-			t.Fatalf("edge %s: %s%s", strings.Join(words, " "), out, stderr)
+	return func() {
+		end()
+		if n := <-done; n < 10 {
+			t.Errorf("only %d fetches", n)
 		}
 	}
-	if clustered {
-		command(0, "nodes", "out", "iad")
-		p.expect(t, "clients of a site that an operator took out are sent to the next", [3]string{fra, fra, nrt})
-		command(2, "nodes", "in", "iad")
-		p.expect(t, "they come home when it is back in", home)
+}
+
+// command runs edge at a site.
+func (p *places) command(t *testing.T, i int, words ...string) string {
+	t.Helper()
+	args := append([]string{"netns", "exec", p.boxes[i].name, filepath.Join(bin, "edge")}, words...)
+	args = append(args, "--admin", fmt.Sprintf("10.%d.0.10:8081", i+1), "--data", filepath.Join(p.dirs[i], "data"))
+	out, stderr, code := run(t, "ip", args...)
+	if code != 0 {
+		t.Fatalf("edge %s: %s%s", strings.Join(words, " "), out, stderr)
 	}
-	command(2, "drain")
-	p.expect(t, "clients of a site that drains are sent to the next", [3]string{fra, iad, fra})
-	command(2, "undrain")
-	p.expect(t, "they come home after a drain", home)
-	p.boxes[1].unplug(t)
-	eventually(t, "clients of a site that is cut off are sent to the next", func() bool {
-		found, err := p.resolve(t, 0, 0, dns.TypeA)
-		return err == nil && len(found) == 2 && !slices.Contains(found, iad)
-	})
-	p.boxes[1].plug(t)
-	p.expect(t, "all is as it was", home)
-	close(stop)
-	if n := <-done; n < 10 {
-		t.Errorf("only %d fetches", n)
-	}
+	return out
 }
