@@ -2,6 +2,7 @@ package dnsgeo
 
 import (
 	"cmp"
+	"context"
 	"slices"
 	"time"
 )
@@ -32,6 +33,9 @@ type Config struct {
 
 	// Nodes returns the nodes as they are now. Not part of the file: main's.
 	Nodes func() []Node `yaml:"-"`
+	// Check asks an address of a static node whether it is well. Main's; without it
+	// none is probed.
+	Check func(ctx context.Context, probe Probe, address string) error `yaml:"-"`
 	// Secrets that all responders share, the one in force first: cookies are derived
 	// from them. Main's too; without any, one is drawn.
 	Secrets [][]byte `yaml:"-"`

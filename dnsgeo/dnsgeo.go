@@ -78,7 +78,7 @@ func (r *Responder) Apply(cfg Config) error {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	cfg.Nodes = r.cfg.Nodes
+	cfg.Nodes, cfg.Check = r.cfg.Nodes, r.cfg.Check
 	r.adopt(z, r.snap.Load().zones, cfg.drawn() && r.cfg.drawn())
 	r.cfg = cfg
 	if r.prober.same(&cfg) {

@@ -1,15 +1,13 @@
 package dnsgeo
 
 // Nodes that no cluster tells of are probed, from the start and not from the
-// first query: a responder answers when it knows.
+// first query: a responder answers when it knows. How an address is asked is
+// Config.Check's; what it comes to is here.
 
 import (
 	"context"
-	"crypto/tls"
 	"fmt"
-	"io"
 	"net"
-	"net/http"
 	"net/netip"
 	"strconv"
 	"sync"
@@ -25,6 +23,7 @@ const probesMax = 128
 // prober probes the static nodes of one configuration.
 type prober struct {
 	probe  Probe
+	check  func(ctx context.Context, probe Probe, address string) error
 	nodes  []Node
 	health []health
 	rounds atomic.Uint64
@@ -41,7 +40,7 @@ type health struct {
 
 // newProber makes one of the configured nodes.
 func newProber(cfg *Config) *prober {
-	p := &prober{probe: cfg.Probe, health: make([]health, len(cfg.Static))}
+	p := &prober{probe: cfg.Probe, check: cfg.Check, health: make([]health, len(cfg.Static))}
 	for i := range cfg.Static {
 		p.nodes = append(p.nodes, cfg.Static[i].node())
 	}
@@ -111,7 +110,7 @@ func (p *prober) live() []Node {
 
 // round probes all nodes once.
 func (p *prober) round(ctx context.Context) {
-	if p.probe.Kind != "off" {
+	if p.probe.Kind != "off" && p.check != nil {
 		var group errgroup.Group
 		group.SetLimit(probesMax)
 		for i := range p.nodes {
@@ -157,56 +156,9 @@ func (p *prober) one(ctx context.Context, n *Node) error {
 	}
 	for _, a := range n.Addresses {
 		at := net.JoinHostPort(a.String(), strconv.Itoa(port))
-		var err error
-		if p.probe.Kind == "tcp" {
-			err = dial(ctx, at)
-		} else {
-			err = p.fetch(ctx, at)
+		if err := p.check(ctx, p.probe, at); err != nil {
+			return fmt.Errorf("%s: %w", at, err)
 		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func dial(ctx context.Context, at string) error {
-	c, err := new(net.Dialer).DialContext(ctx, "tcp", at)
-	if err != nil {
-		return fmt.Errorf("no connection to %s", at)
-	}
-	c.Close()
-	return nil
-}
-
-// fetch asks for the path. Whose certificate it is does not matter: what is
-// looked for is a node that answers, not one to trust.
-func (p *prober) fetch(ctx context.Context, at string) error {
-	host := p.probe.Host
-	if host == "" {
-		host = at
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.probe.Kind+"://"+host+p.probe.Path, nil)
-	if err != nil {
-		return err
-	}
-	req.Header.Set("User-Agent", "edge-dns-probe")
-	transport := &http.Transport{
-		DisableKeepAlives: true,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "tcp", at)
-		},
-		TLSClientConfig: &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS12},
-	}
-	defer transport.CloseIdleConnections()
-	resp, err := transport.RoundTrip(req)
-	if err != nil {
-		return fmt.Errorf("no answer from %s", at)
-	}
-	defer resp.Body.Close()
-	_, _ = io.CopyN(io.Discard, resp.Body, 4096)
-	if resp.StatusCode < 200 || resp.StatusCode > 399 {
-		return fmt.Errorf("%s answers %d", at, resp.StatusCode)
 	}
 	return nil
 }

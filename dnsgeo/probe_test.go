@@ -1,6 +1,8 @@
 package dnsgeo
 
 import (
+	"context"
+	"errors"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -17,6 +19,22 @@ import (
 func probed(t *testing.T, servers ...*httptest.Server) Config {
 	t.Helper()
 	cfg := Config{Zones: []Zone{{Name: "cdn.example", NameServers: []string{"ns.example.net"}, Dynamic: []Dynamic{{Name: "www", WhenDown: "nodata"}}}},
+		Check: func(ctx context.Context, p Probe, address string) error { // stands in for main's
+			req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+p.Path, nil)
+			if err != nil {
+				return err
+			}
+			transport := &http.Transport{DisableKeepAlives: true}
+			resp, err := transport.RoundTrip(req)
+			if err != nil {
+				return err
+			}
+			resp.Body.Close()
+			if resp.StatusCode > 299 {
+				return errors.New(resp.Status)
+			}
+			return nil
+		},
 		Probe: Probe{Kind: "http", Interval: 20 * time.Millisecond, Timeout: 5 * time.Second, Path: "/healthz"}}
 	for i, s := range servers {
 		at := netip.MustParseAddrPort(s.Listener.Addr().String())

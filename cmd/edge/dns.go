@@ -110,7 +110,7 @@ func (n *node) openDNS(cfg *config.Config) error {
 		return nil
 	}
 	dns := dnsConfig(cfg)
-	dns.Nodes = n.members
+	dns.Nodes, dns.Check = n.members, checkNode
 	responder, err := dnsgeo.New(dns, n.log)
 	if err != nil {
 		return err

@@ -1,14 +1,32 @@
 package main
 
-// Members of the cluster as DNS sees them.
+// Members of the cluster as DNS sees them, and how nodes without one are probed.
 
 import (
+	"context"
+	"crypto/tls"
+	"net/http"
 	"strings"
 	"time"
 
 	"edgecdn/cluster"
 	"edgecdn/dnsgeo"
+	"edgecdn/pool"
 )
+
+// checkNode is dnsgeo.Config.Check: the probes of endpoints. A redirect is as good an
+// answer as a page, and whose certificate it is does not matter: what is looked for is
+// a node that answers, not one to trust.
+func checkNode(ctx context.Context, p dnsgeo.Probe, address string) error {
+	probe := pool.Probe{HTTP: p.Kind != "tcp", Host: p.Host, Path: p.Path, Timeout: p.Timeout}
+	if p.Kind == "https" {
+		probe.TLS = &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS12}
+	}
+	for status := http.StatusOK; status < http.StatusBadRequest; status++ {
+		probe.Statuses = append(probe.Statuses, status)
+	}
+	return probe.Check(ctx, address)
+}
 
 // members are the cluster's as they are now; none without one.
 func (n *node) members() []dnsgeo.Node {

@@ -1,7 +1,11 @@
 package main
 
 import (
+	"net/http"
+	"net/http/httptest"
 	"net/netip"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -72,5 +76,40 @@ func TestNodesOfTheCluster(t *testing.T) {
 	lags := map[string]time.Duration{"fra-1": 11 * time.Second, "other": time.Hour}
 	if got := dnsNodes([]cluster.Member{member(nil)}, lags); got[0].Lag != 11*time.Second {
 		t.Errorf("a node that is behind with purges: %+v", got[0])
+	}
+}
+
+func TestCheckNode(t *testing.T) {
+	seen := make(chan *http.Request, 1)
+	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		seen <- r
+		status, _ := strconv.Atoi(strings.TrimPrefix(r.URL.Path, "/"))
+		w.WriteHeader(status)
+	})
+	plain, secure := httptest.NewServer(handler), httptest.NewTLSServer(handler)
+	defer plain.Close()
+	defer secure.Close()
+	for _, c := range []struct {
+		kind, path string
+		ok         bool
+	}{{"http", "/200", true}, {"https", "/204", true}, {"http", "/302", true}, {"https", "/404", false}, {"http", "/503", false}, {"tcp", "/", true}} {
+		server := plain
+		if c.kind == "https" {
+			server = secure
+		}
+		err := checkNode(t.Context(), dnsgeo.Probe{Kind: c.kind, Path: c.path, Host: "www.example.com", Timeout: 10 * time.Second}, server.Listener.Addr().String())
+		if (err == nil) != c.ok {
+			t.Errorf("%s %s: %v", c.kind, c.path, err)
+		}
+		if c.kind == "tcp" {
+			continue
+		}
+		if r := <-seen; r.Host != "www.example.com" || c.kind == "https" && r.TLS.ServerName != "www.example.com" {
+			t.Errorf("%s %s: it asked for %s", c.kind, c.path, r.Host)
+		}
+	}
+	plain.Close()
+	if err := checkNode(t.Context(), dnsgeo.Probe{Kind: "tcp", Timeout: 10 * time.Second}, plain.Listener.Addr().String()); err == nil {
+		t.Error("nobody listens, and it is well")
 	}
 }
