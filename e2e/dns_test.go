@@ -44,7 +44,9 @@ dns:
 `
 
 // startDNS starts a responder alone, on IPv4 and IPv6.
-func startDNS(t *testing.T) *node {
+func startDNS(t *testing.T) *node { return startDNSWith(t, digConfig) }
+
+func startDNSWith(t *testing.T, config string) *node {
 	t.Helper()
 	n := newNode(t)
 	l, err := net.Listen("tcp", "[::1]:0")
@@ -58,7 +60,7 @@ func startDNS(t *testing.T) *node {
 	writeFile(t, places, "198.51.100.0/24 nrt\n0.0.0.0/0 fra\n::/0 fra\n2001:db8:f::/48 nrt\n")
 	file := filepath.Join(dir, "edge.yaml")
 	text := func(c string) any { return strings.Repeat(c, 250) }
-	writeFile(t, file, n.fill(fmt.Sprintf(digConfig, text("a"), text("b"), text("c"), text("d"), text("e"), places)))
+	writeFile(t, file, n.fill(fmt.Sprintf(config, text("a"), text("b"), text("c"), text("d"), text("e"), places)))
 	n.args = []string{"dns", "--config", file}
 	n.start(t)
 	return n
