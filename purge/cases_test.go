@@ -271,6 +271,7 @@ func TestGoalOutlivesRestart(t *testing.T) {
 	for _, a := range n.machine.out {
 		s.act(n, a)
 	}
+	s.run(s.now + time.Second)
 	s.want("the goal is durable", n.machine.tracks[p.place.Log].promised == p.place.Number)
 	s.stop(2)
 	s.begin(2)

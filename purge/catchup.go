@@ -7,6 +7,7 @@ package purge
 //	least; not the first time, when nothing is stored, and not where it is alone
 //	when it finds, at its first comparison with a peer that comes, that it is behind
 //	when it is behind for longer than it takes what is on its way to arrive
+//	when it was alone for longer than others remember, until it has forgotten all
 //	while an operator has declared it gone
 //
 // and the fence is lifted when all is known that was known of then: the goals. Before
@@ -29,13 +30,7 @@ func (m *machine) begin() {
 				t.moved = m.wall
 			}
 		}
-		away := m.contact != 0 && m.wall-m.contact > m.pace.away.Milliseconds()
-		eligible := false
-		for _, p := range m.peers {
-			eligible = eligible || p.concerns()
-		}
-		m.fresh = m.fresh || away
-		if !m.fresh && (!m.alone || eligible) || away {
+		if !m.fresh && (!m.alone || !m.deserted()) || m.wasAway() {
 			m.starting = true
 			m.fence("it has not compared with the other nodes since its start")
 		}
@@ -75,26 +70,69 @@ func (m *machine) setGoals() {
 	if raised && !m.since.Equal(m.now) {
 		m.do(action{kind: doFence, reason: m.why})
 	}
-	if len(keep.goals) > 0 || m.now.Sub(m.keptAt) > time.Hour && len(m.peers) > 0 {
-		m.keptAt = m.now
+	if len(keep.goals) > 0 || m.contact-m.keptContact > time.Hour.Milliseconds() || m.now.Sub(m.keptAt) > time.Hour && len(m.peers) > 0 {
+		m.keptAt, m.keptContact = m.now, m.contact
 		m.do(action{kind: doKeep, keep: keep})
 	}
 }
 
 // compare takes the first comparison with a peer since it became reachable.
 func (m *machine) compare(p *peer, behind bool) {
+	if m.wasAway() {
+		m.away = true
+		m.fence("it was alone for longer than others remember purges")
+	}
 	if behind {
 		m.fence(fmt.Sprintf("%s knows of purges that it has missed", p.Name))
+	}
+	if behind || m.away {
 		m.setGoals() // also of a fence that is up already
-		if m.fresh {
-			m.adopt("it is new, or was away for longer than others remember", func(log Incarnation, t *track) bool {
-				at := p.at[log]
-				return at != nil && at.has > t.number
-			})
+	}
+	if behind && m.fresh {
+		m.adopt("it is new", func(log Incarnation, t *track) bool {
+			at := p.at[log]
+			return at != nil && at.has > t.number
+		})
+	}
+	m.fresh, m.met = false, true
+	m.keepContact()
+}
+
+// wasAway tells whether others may have forgotten logs since it last heard of them.
+func (m *machine) wasAway() bool {
+	return m.contact != 0 && m.wall-m.contact > m.pace.away.Milliseconds()
+}
+
+// deserted tells whether there is no other node that must forget what is purged.
+func (m *machine) deserted() bool {
+	for _, p := range m.peers {
+		if p.concerns() {
+			return false
 		}
 	}
-	m.fresh = false
-	m.contact = m.wall
+	return true
+}
+
+// keepContact notes that it is not alone, or that there is nobody who could be
+// making purges without it. What one has missed who was away is not to be had from
+// those who have forgotten it, so that all is forgotten here, however little they say.
+func (m *machine) keepContact() {
+	if m.contact != 0 && m.ticked != 0 && m.wall-m.ticked > m.pace.away.Milliseconds() {
+		m.away = true // the machine slept
+		m.fence("its clock has gone on by more than others remember purges")
+	}
+	m.ticked = m.wall
+	if m.away {
+		m.adopt("it was alone for longer than others remember purges", func(Incarnation, *track) bool { return true })
+		return
+	}
+	with := m.met && m.deserted()
+	for _, p := range m.peers {
+		with = with || p.Reachable && p.compared
+	}
+	if with {
+		m.contact = m.wall
+	}
 }
 
 // look asks for what is missing, and raises the fence where it is for too long.
@@ -191,7 +229,7 @@ func (m *machine) adopt(why string, which func(Incarnation, *track) bool) {
 			keep.known[log], keep.moved[log] = t.heard, uint32(t.moved/60_000)
 		}
 	}
-	if len(keep.known) == 0 {
+	if len(keep.known) == 0 && !m.away {
 		return
 	}
 	m.adopting = true
@@ -204,6 +242,7 @@ func (m *machine) adopted(keep *keeping, ok bool) {
 		return
 	}
 	m.stats.Adopted.Add(1)
+	m.away = false
 	for log, number := range keep.known {
 		if t := m.tracks[log]; t != nil && t.number < number {
 			moved := t.moved
@@ -234,7 +273,7 @@ func (m *machine) compared() bool {
 
 // unfence lifts the fence when nothing is missed any more.
 func (m *machine) unfence() {
-	if m.goneSelf || m.adopting || m.starting && !m.compared() {
+	if m.goneSelf || m.adopting || m.away || m.starting && !m.compared() {
 		return
 	}
 	for _, t := range m.tracks {
@@ -291,13 +330,50 @@ func (m *machine) hearPart(from string, msg *message) {
 	}
 }
 
+// kept notes what is durable now.
+func (m *machine) kept(k *keeping, ok bool) {
+	for _, log := range k.forgotten {
+		delete(m.held, log)
+	}
+	for log := range k.known {
+		delete(m.held, log)
+	}
+	if !ok {
+		return
+	}
+	for log, goal := range k.goals {
+		if t := m.tracks[log]; t != nil {
+			t.promised = max(t.promised, goal)
+		}
+	}
+	for log, number := range k.known {
+		if t := m.track(log); t != nil {
+			t.raise(number)
+			m.progress(t)
+			t.moved = int64(k.moved[log]) * 60_000
+		}
+	}
+}
+
+// recall takes a log for known that is not, and has not moved for so long that this
+// node, which was not away, must have known and forgotten it.
+func (m *machine) recall(l *logPosition) bool {
+	if t := m.tracks[l.log]; t != nil && t.heard > 0 || m.held[l.log] || l.number == 0 || l.log == m.own || l.age < uint64(m.pace.hush/time.Millisecond) {
+		return false
+	}
+	moved := m.wall - int64(min(l.age, uint64(2*m.pace.forget/time.Millisecond)))
+	m.held[l.log] = true
+	m.do(action{kind: doKeep, keep: keeping{known: map[Incarnation]uint64{l.log: l.number}, moved: map[Incarnation]uint32{l.log: uint32(moved / 60_000)}}})
+	return true
+}
+
 // isOld tells whether a log is nobody's any more and has not moved for so long.
 func (m *machine) isOld(log Incarnation, t *track, age time.Duration) bool {
 	if log == m.own || t.heard > t.number || m.wall-t.moved < age.Milliseconds() {
 		return false
 	}
-	for _, p := range m.peers { // of whom nothing was heard yet it may be
-		if p.concerns() && (p.own == log || p.own == Incarnation{} && age > 0) {
+	for _, p := range m.peers {
+		if p.concerns() && p.own == log {
 			return false
 		}
 	}
@@ -307,21 +383,21 @@ func (m *machine) isOld(log Incarnation, t *track, age time.Duration) bool {
 // forgetOld forgets the logs that nobody needs.
 func (m *machine) forgetOld() {
 	for log, t := range m.tracks {
-		if m.isOld(log, t, m.pace.forget) {
+		if m.isOld(log, t, m.pace.forget) && m.now.Sub(t.spoken) > m.pace.spoken {
 			m.forgetLog(log)
 		}
 	}
 }
 
-// forgetOldest makes room for one more log.
-func (m *machine) forgetOldest() bool {
+// forgetOldest makes room for one more log, where one is older.
+func (m *machine) forgetOldest(than int64) bool {
 	var oldest Incarnation
 	for log, t := range m.tracks {
 		if m.isOld(log, t, 0) && (oldest == (Incarnation{}) || t.moved < m.tracks[oldest].moved) {
 			oldest = log
 		}
 	}
-	if oldest == (Incarnation{}) {
+	if oldest == (Incarnation{}) || m.tracks[oldest].moved >= than {
 		return false
 	}
 	m.stats.LogsRefused.Add(1)
@@ -331,6 +407,7 @@ func (m *machine) forgetOldest() bool {
 
 func (m *machine) forgetLog(log Incarnation) {
 	delete(m.tracks, log)
+	m.held[log] = true
 	for _, p := range m.peers {
 		delete(p.at, log)
 	}

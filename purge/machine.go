@@ -24,8 +24,10 @@ type pace struct {
 	again    time.Duration // what was asked for is asked for again, of another
 	lost     time.Duration // nobody who can be asked has it: it is not to be had
 	giveUp   time.Duration // nobody can be asked
-	away     time.Duration // who was alone for so long has missed what others have forgotten
-	forget   time.Duration // logs of nodes that are gone are forgotten
+	away     time.Duration // who was alone for so long may have missed what others have forgotten
+	hush     time.Duration // logs that are nobody's any more are spoken of no more, long before
+	forget   time.Duration // they are forgotten
+	spoken   time.Duration // but what peers speak of still is not: it would be learnt again
 	inFlight int           // entries on their way into our log
 	bytes    int           // of them
 	waiting  int           // purges of ours that are waited for
@@ -41,7 +43,9 @@ var defaultPace = pace{
 	lost:     time.Second,
 	giveUp:   time.Minute,
 	away:     15 * 24 * time.Hour,
+	hush:     29 * 24 * time.Hour,
 	forget:   30 * 24 * time.Hour,
+	spoken:   10 * time.Second,
 	inFlight: 8192,
 	bytes:    16 << 20,
 	waiting:  1 << 16,
@@ -56,7 +60,7 @@ const (
 	evOwn               // places and codes: purges of this node that are durable
 	evLanded            // places: entries of others that are durable
 	evFailed            // places: entries of others that could not be taken in
-	evKept              // keep: the goals are durable
+	evKept              // keep: it is durable, or ok is false
 	evAdopted           // keep, ok
 	evRelease           // an operator lifts the fence
 )
@@ -104,10 +108,11 @@ type track struct {
 	heard    uint64 // the highest number that anybody has spoken of
 	due      uint64 // what was heard at dueAt and is missing still; 0: nothing
 	dueAt    time.Time
-	goal     uint64 // the fence stays until this is reached
-	promised uint64 // of goal, what is durable
-	moved    int64  // when number moved last, in milliseconds since 1970
-	told     uint64 // number when it was last told
+	goal     uint64    // the fence stays until this is reached
+	promised uint64    // of goal, what is durable
+	moved    int64     // when number moved last, in milliseconds since 1970
+	spoken   time.Time // when a peer last had it among all its logs
+	told     uint64    // number when it was last told
 	flying   map[uint64]int
 	asked    time.Time
 	askedOf  string
@@ -126,17 +131,20 @@ type machine struct {
 	wall int64 // this node's clock, in milliseconds since 1970
 	out  []action
 
-	tracks   map[Incarnation]*track
-	peers    map[string]*peer
-	flying   int // entries on their way into our log, and their bytes
-	bytes    int
-	contact  int64
-	keptAt   time.Time
-	lastFull time.Time
-	lastTold time.Time
-	part     assembly
-	offered  []offered // purges of ours that are not everywhere yet
-	took     durations
+	tracks      map[Incarnation]*track
+	held        map[Incarnation]bool // logs that the disk is to forget or to know: nothing is taken of them
+	peers       map[string]*peer
+	flying      int // entries on their way into our log, and their bytes
+	bytes       int
+	contact     int64
+	ticked      int64 // the clock at the last tick
+	keptAt      time.Time
+	keptContact int64
+	lastFull    time.Time
+	lastTold    time.Time
+	part        assembly
+	offered     []offered // purges of ours that are not everywhere yet
+	took        durations
 
 	fenced   bool
 	why      string
@@ -145,6 +153,8 @@ type machine struct {
 	alone    bool // nobody is configured
 	began    bool // peers have been seen once
 	fresh    bool // nothing is stored that was there before
+	met      bool // it has compared since its start
+	away     bool // it was alone for too long, and has not forgotten all yet
 	goneSelf bool
 	adopting bool
 }
@@ -154,7 +164,7 @@ type machine struct {
 func newMachine(l *Log, p pace, alone, fresh bool, stats *Stats) *machine {
 	m := &machine{
 		pace: p, own: l.Incarnation(), floor: l.floor, stats: stats, alone: alone, fresh: fresh,
-		tracks: map[Incarnation]*track{}, peers: map[string]*peer{}, contact: l.contact,
+		tracks: map[Incarnation]*track{}, held: map[Incarnation]bool{}, peers: map[string]*peer{}, contact: l.contact,
 	}
 	for log, r := range l.reached {
 		t := &track{reach: reach{number: r.number}, heard: r.number, told: r.number, moved: int64(l.moved[log]) * 60_000}
@@ -188,11 +198,7 @@ func (m *machine) step(now time.Time, wall int64, ev event) []action {
 			m.fly(p, 0, false)
 		}
 	case evKept:
-		for log, goal := range ev.keep.goals {
-			if t := m.tracks[log]; t != nil {
-				t.promised = max(t.promised, goal)
-			}
-		}
+		m.kept(&ev.keep, ev.ok)
 	case evAdopted:
 		m.adopted(&ev.keep, ev.ok)
 	case evRelease:
@@ -212,15 +218,21 @@ func (m *machine) send(to string, message []byte) {
 	m.do(action{kind: doSend, to: to, message: message})
 }
 
-// track returns that of a log; nil where there are too many to know one more.
-func (m *machine) track(log Incarnation) *track {
+// track returns that of a log; nil where there are too many to know one more, and
+// while the disk is to forget it.
+func (m *machine) track(log Incarnation) *track { return m.trackOf(log, m.wall) }
+
+func (m *machine) trackOf(log Incarnation, moved int64) *track {
 	t := m.tracks[log]
+	if m.held[log] {
+		return nil
+	}
 	if t == nil {
-		if len(m.tracks) >= logsMax && !m.forgetOldest() {
+		if len(m.tracks) >= logsMax && !m.forgetOldest(moved) {
 			m.stats.LogsRefused.Add(1)
 			return nil
 		}
-		t = &track{moved: m.wall}
+		t = &track{moved: moved}
 		m.tracks[log] = t
 	}
 	return t
@@ -361,6 +373,7 @@ func (m *machine) progress(t *track) {
 // tick does what is due.
 func (m *machine) tick() {
 	m.look()
+	m.keepContact()
 	m.converge()
 	m.forgetOld()
 	if m.now.Sub(m.lastFull) >= m.pace.full {
@@ -395,7 +408,7 @@ func (m *machine) position(full bool) []byte {
 	msg := positionMessage{own: m.own, full: full, fenced: m.fenced, time: m.wall}
 	for _, log := range m.sortedLogs() {
 		t := m.tracks[log]
-		if !full && t.number == t.told || full && m.isOld(log, t, m.pace.forget-24*time.Hour) {
+		if !full && t.number == t.told || full && m.isOld(log, t, m.pace.hush) {
 			continue
 		}
 		t.told = t.number

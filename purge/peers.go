@@ -133,12 +133,16 @@ func (m *machine) hearPosition(p *peer, msg *positionMessage) {
 	first := msg.full && p.Reachable && !p.compared
 	behind := false
 	for _, l := range msg.logs {
-		t := m.track(l.log)
+		if m.recall(&l) {
+			continue
+		}
+		moved := m.wall - int64(min(l.age, uint64(m.pace.forget/time.Millisecond)))
+		t := m.trackOf(l.log, moved)
 		if t == nil {
 			continue
 		}
 		if t.number == 0 && t.heard == 0 {
-			t.moved = m.wall - int64(min(l.age, uint64(m.pace.forget/time.Millisecond)))
+			t.moved = moved
 		}
 		at := p.at[l.log]
 		if at == nil {
@@ -158,6 +162,9 @@ func (m *machine) hearPosition(p *peer, msg *positionMessage) {
 			at.safe, at.safeAt = safe, msg.time
 		}
 		t.hear(l.number, m.now)
+		if msg.full {
+			t.spoken = m.now
+		}
 		behind = behind || t.number < l.number
 	}
 	if first {

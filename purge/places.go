@@ -60,7 +60,9 @@ func (l *Log) do(ctx context.Context, job func() error) error {
 // keep makes what is to be known of other logs durable. By Run.
 func (l *Log) keep(k keeping) error {
 	l.mu.Lock()
-	l.contact = max(l.contact, k.contact)
+	if k.contact != 0 {
+		l.contact = k.contact
+	}
 	for log, goal := range k.goals {
 		l.goals[log] = goal
 		l.reached.of(log) // the head speaks of no other

@@ -259,6 +259,9 @@ func (l *Log) loadEntry(s *segment, e *Entry, offset int64, length int) {
 	l.enter(record{
 		id: e.ID, place: e.Place, order: e.Order, time: e.Time.UnixMilli(), segment: s, offset: offset, length: length,
 	})
+	if minute := uint32(e.Time.Unix() / 60); e.Place.Log != (Incarnation{}) { // where the head says nothing of it
+		l.moved[e.Place.Log] = max(l.moved[e.Place.Log], minute)
+	}
 	if e.Place.Log == s.incarnation || e.Place.Log == (Incarnation{}) {
 		l.last = e.ID
 	}

@@ -89,9 +89,14 @@ type simNode struct {
 	log       *Log
 	cache     *simCache
 	machine   *machine
-	skew      time.Duration
+	skew      time.Duration // of its clock
 	reachable map[string]bool
 	batch     []*pending
+	said      map[Incarnation]uint64 // of itself: that it has applied so much
+	swore     map[Incarnation]uint64 // that it serves nothing older than this
+	forgot    map[Incarnation]uint64 // logs, and how far they were known
+	lastSaid  *byte
+	busy      time.Duration // until when its head is being written
 }
 
 type simEvent struct {
@@ -133,8 +138,9 @@ type sim struct {
 	queue  simQueue
 	nodes  []*simNode
 	byName map[string]*simNode
-	side   map[string]int // of a partition
-	epochs map[string]int // of streams
+	side   map[string]int  // of a partition
+	epochs map[string]int  // of streams
+	wanted map[string]bool // streams that are up, or will be when it is noticed
 	last   map[string]time.Duration
 	purges []*simPurge
 	placed map[Place]*simPurge
@@ -144,21 +150,25 @@ type sim struct {
 	streamLoss, lost   float64 // a lost segment is sent again; a full queue loses for good
 	gossipLoss         float64
 	tick               time.Duration
+	days               time.Duration // that have passed for all clocks, and for nothing else
+	long, passing      bool          // days pass in this story; they do now
 	pace               pace
 	alone              bool
 	failed             string
 	fences, adopted    uint64
+	forgotten          int
 	listed, everywhere int
 }
 
 var simEpoch = time.Unix(1_800_000_000, 0)
 
 func newSim(t testing.TB, seed uint64, nodes int) *sim {
-	s := &sim{t: t, rng: rand.New(rand.NewPCG(seed, 9)), byName: map[string]*simNode{}, side: map[string]int{}, epochs: map[string]int{}, last: map[string]time.Duration{},
+	s := &sim{t: t, rng: rand.New(rand.NewPCG(seed, 9)), byName: map[string]*simNode{}, side: map[string]int{}, epochs: map[string]int{}, wanted: map[string]bool{}, last: map[string]time.Duration{},
 		placed: map[Place]*simPurge{}, claims: map[string]*[simURLs]int{}, delay: 5 * time.Millisecond, jitter: 30 * time.Millisecond,
 		streamLoss: 0.01, lost: 0.01, gossipLoss: 0.1, tick: 100 * time.Millisecond, pace: defaultPace}
+	s.pace.hush, s.pace.spoken = 24*24*time.Hour, 2500*time.Millisecond // days pass two in a second
 	for i := range nodes {
-		n := &simNode{name: fmt.Sprintf("n%02d", i), fsys: newMemFS(s.rng.Uint64()), disk: &simDisk{}, reachable: map[string]bool{}}
+		n := &simNode{name: fmt.Sprintf("n%02d", i), fsys: newMemFS(s.rng.Uint64()), disk: &simDisk{}, reachable: map[string]bool{}, said: map[Incarnation]uint64{}, swore: map[Incarnation]uint64{}, forgot: map[Incarnation]uint64{}}
 		s.nodes, s.byName[n.name], s.claims[n.name] = append(s.nodes, n), n, &[simURLs]int{}
 	}
 	for _, n := range s.nodes {
@@ -206,14 +216,16 @@ func (s *sim) start(n *simNode) {
 	}
 	if n.disk.owner != l.Incarnation() {
 		n.disk.owner, n.disk.objects = l.Incarnation(), nil
+		n.said, n.swore, n.forgot = map[Incarnation]uint64{}, map[Incarnation]uint64{}, map[Incarnation]uint64{}
 	}
-	n.up, n.life, n.log = true, n.life+1, l
+	n.up, n.life, n.log, n.busy = true, n.life+1, l, 0
 	n.cache = &simCache{order: l.Boot() << 40, disk: n.disk}
 	if err := l.Replay(n.cache); err != nil {
 		s.failed = err.Error()
 	}
 	l.durable = func(batch []*pending) { n.batch = append(n.batch, batch...) }
 	n.machine = newMachine(l, s.pace, s.alone, l.Fresh(), l.Stats())
+	s.remembers(n)
 	n.reachable = map[string]bool{}
 	s.members(n)
 	var tick func()
@@ -258,6 +270,7 @@ func (s *sim) rewire(a, b *simNode) {
 	w := wire(a, b)
 	s.epochs[w]++
 	epoch, up := s.epochs[w], s.joined(a, b)
+	s.wanted[w] = up
 	wait := 2*time.Second + time.Duration(s.rng.Int64N(int64(time.Second)))
 	if up {
 		wait = time.Duration(s.rng.Int64N(int64(2 * time.Second)))
@@ -284,7 +297,7 @@ func (s *sim) step(n *simNode, ev event) {
 	if !n.up || s.failed != "" {
 		return
 	}
-	wall := simEpoch.Add(s.now + n.skew).UnixMilli()
+	wall := s.wall(n).UnixMilli()
 	for _, a := range n.machine.step(simEpoch.Add(s.now), wall, ev) {
 		s.act(n, a)
 	}
@@ -293,6 +306,7 @@ func (s *sim) step(n *simNode, ev event) {
 func (s *sim) act(n *simNode, a action) {
 	switch a.kind {
 	case doSend:
+		s.heed(n, a.message)
 		s.stream(n, s.byName[a.to], a.message)
 	case doBroadcast:
 		for _, msg := range encodeEntries(a.codes, 64<<10) {
@@ -319,17 +333,80 @@ func (s *sim) act(n *simNode, a action) {
 	case doUnfence:
 		n.cache.fence = 0
 	case doKeep:
-		if n.log.keep(a.keep) == nil {
-			s.step(n, event{kind: evKept, keep: a.keep})
+		for _, log := range a.keep.forgotten {
+			n.forgot[log] = max(n.forgot[log], n.log.far(log))
+			delete(n.said, log)
+			delete(n.swore, log)
+			s.forgotten++
 		}
-	case doAdopt:
-		s.later(n, 5*time.Millisecond, func() {
-			p := n.log.everything(a.reason)
-			ok := n.log.takeIn(context.Background(), p) == nil
-			s.commit(n)
-			ok = ok && p.err == nil && n.log.keep(a.keep) == nil
-			s.step(n, event{kind: evAdopted, keep: a.keep, ok: ok})
+		s.later(n, s.inTurn(n), func() {
+			s.step(n, event{kind: evKept, keep: a.keep, ok: n.log.keep(a.keep) == nil})
 		})
+	case doAdopt:
+		s.adopt(n, a)
+	}
+}
+
+// adopt does what Log.adopt does, with time between its steps.
+func (s *sim) adopt(n *simNode, a action) {
+	p := n.log.everything(a.reason)
+	took := n.log.takeIn(context.Background(), p) == nil
+	s.later(n, s.inTurn(n), func() {
+		s.commit(n)
+		if !took || p.err != nil {
+			s.step(n, event{kind: evAdopted, keep: a.keep})
+			return
+		}
+		s.later(n, s.inTurn(n), func() {
+			s.step(n, event{kind: evAdopted, keep: a.keep, ok: n.log.keep(a.keep) == nil})
+		})
+	})
+}
+
+// wall is a node's clock.
+func (s *sim) wall(n *simNode) time.Time { return simEpoch.Add(s.now + n.skew + s.days) }
+
+// far is how far a log is known, durably.
+func (l *Log) far(log Incarnation) uint64 {
+	if r := l.reached[log]; r != nil {
+		return r.number
+	}
+	return 0
+}
+
+// heed holds a node to what it says of itself: it counts nothing that is not durable,
+// and (see remembers) knows it after a start.
+func (s *sim) heed(n *simNode, message []byte) {
+	if n.lastSaid == &message[0] {
+		return // to another peer
+	}
+	n.lastSaid = &message[0]
+	m, err := decodeMessage(message)
+	if err != nil {
+		s.failed = err.Error()
+	}
+	for _, l := range m.position.logs {
+		n.said[l.log] = max(n.said[l.log], l.number)
+		if m.position.fenced {
+			n.swore[l.log] = max(n.swore[l.log], l.goal)
+		}
+		if durable := n.log.far(l.log); l.number > durable {
+			s.failed = fmt.Sprintf("%v: %s says that it has applied %d of %s, of which %d are durable", s.now, n.name, l.number, l.log, durable)
+		}
+	}
+}
+
+// remembers holds a node that has started to what it has said before.
+func (s *sim) remembers(n *simNode) {
+	for log, number := range n.said {
+		if t := n.machine.tracks[log]; number > 0 && (t == nil || t.number < number) {
+			s.failed = fmt.Sprintf("%v: %s has said that it has applied %d of %s, and does not know after a start: %+v", s.now, n.name, number, log, t)
+		}
+	}
+	for log, goal := range n.swore {
+		if t := n.machine.tracks[log]; goal > 0 && (t == nil || max(t.number, t.goal) < goal) {
+			s.failed = fmt.Sprintf("%v: %s has said that it is fenced up to %d of %s, and is not after a start: %+v", s.now, n.name, goal, log, t)
+		}
 	}
 }
 
@@ -350,6 +427,12 @@ func (s *sim) sync() time.Duration {
 		return time.Duration(s.rng.IntN(1000)) * time.Millisecond
 	}
 	return time.Duration(1+s.rng.IntN(5)) * time.Millisecond
+}
+
+// inTurn is when what is asked for now, one after the other, is on the disk.
+func (s *sim) inTurn(n *simNode) time.Duration {
+	n.busy = max(n.busy, s.now) + s.sync()
+	return n.busy - s.now
 }
 
 // commit writes what is queued, and tells.
@@ -415,7 +498,7 @@ func (s *sim) receive(to, from *simNode, msg []byte) (isNew bool) {
 func (s *sim) purge(n *simNode) {
 	url := s.rng.IntN(simURLs)
 	p := &pending{done: make(chan struct{})}
-	p.entry = Entry{Time: time.UnixMilli(simEpoch.Add(s.now + n.skew).UnixMilli()).UTC(), Actor: "sim", Purges: []cache.Purge{{Kind: cache.PurgeURL, Scheme: "http", Host: "a.test", Name: fmt.Sprintf("/%d", url)}}}
+	p.entry = Entry{Time: time.UnixMilli(s.wall(n).UnixMilli()).UTC(), Actor: "sim", Purges: []cache.Purge{{Kind: cache.PurgeURL, Scheme: "http", Host: "a.test", Name: fmt.Sprintf("/%d", url)}}}
 	p.code = appendEntry(nil, &p.entry)
 	s.world++
 	made := s.world
@@ -441,6 +524,7 @@ func (s *sim) commitOwn(n *simNode, p *pending, url, made int, began time.Durati
 	known := &simPurge{place: p.entry.Place, url: url, made: made, at: began, there: map[string]time.Duration{n.name: s.now}}
 	s.purges = append(s.purges, known)
 	s.placed[known.place] = known
+	n.said[known.place.Log] = max(n.said[known.place.Log], known.place.Number)
 	s.claim(n.name, known)
 	s.commit(n)
 }

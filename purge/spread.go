@@ -266,7 +266,9 @@ func (s *Spread) act(a action) {
 		s.told = false
 		s.say.Info("caught up: what is stored is served again")
 	case doKeep:
-		queue(s.keeps, a) // else it is asked for again
+		if !queue(s.keeps, a) { // goals are set again with the next position
+			s.put(event{kind: evKept, keep: a.keep}, 0)
+		}
 	case doAdopt:
 		if !queue(s.keeps, a) {
 			s.put(event{kind: evAdopted, keep: a.keep}, 0)
@@ -354,9 +356,8 @@ func (s *Spread) keepAll(ctx context.Context) {
 			return
 		case a := <-s.keeps:
 			if a.kind == doKeep {
-				if err := s.log.do(ctx, func() error { return s.log.keep(a.keep) }); err == nil {
-					s.put(event{kind: evKept, keep: a.keep}, 0)
-				}
+				err := s.log.do(ctx, func() error { return s.log.keep(a.keep) })
+				s.put(event{kind: evKept, keep: a.keep, ok: err == nil}, 0)
 				continue
 			}
 			err := s.log.adopt(ctx, a.keep, a.reason)

@@ -166,7 +166,18 @@ func (l *Log) droppable() (*segment, int) {
 	default:
 		return nil, 0
 	}
+	// The head says of a log up to where all is known: entries behind a gap, which
+	// closes within moments, would be known no more after a restart.
+	if l.stats.Bytes.Load() < l.t.logBytes/4*3 && slices.ContainsFunc(l.index[:n], l.ahead) {
+		return nil, 0
+	}
 	return first, n
+}
+
+// ahead tells whether an entry is behind a gap in its log. Log.mu is held.
+func (l *Log) ahead(r record) bool {
+	reach := l.reached[r.place.Log]
+	return reach != nil && r.place.Number > reach.number
 }
 
 // gauge publishes sizes. Log.mu is held.
