@@ -24,11 +24,9 @@
 package cluster
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -92,7 +90,6 @@ type Cluster struct {
 	gossiper *gossiper
 	peers    peers
 	stats    Stats
-	lookup   func(ctx context.Context, network, host string) ([]netip.Addr, error)
 
 	report    atomic.Pointer[Report] // the last of hooks.Report
 	beat      atomic.Pointer[[]byte] // the last heartbeat
@@ -138,7 +135,6 @@ func open(cfg Config, hooks Hooks, log *slog.Logger, n network) (*Cluster, error
 		log: log, hooks: hooks, cfg: cfg,
 		handlers:  make(map[uint8]Handler),
 		peers:     peers{streams: make(map[string]*stream), dials: make(map[string]*dialling)},
-		lookup:    net.DefaultResolver.LookupNetIP,
 		announces: make(chan struct{}, 1), rejoin: make(chan struct{}, 1), notes: make(chan note, notesMax),
 		members: make(map[string]*Member),
 	}

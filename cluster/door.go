@@ -34,6 +34,7 @@ const (
 type network interface {
 	listen(address string) (net.Listener, net.PacketConn, error)
 	dial(ctx context.Context, from netip.Addr, to netip.AddrPort) (net.Conn, error)
+	lookup(ctx context.Context, host string) ([]netip.Addr, error)
 }
 
 // sockets is the machine's network.
@@ -69,6 +70,10 @@ func (sockets) dial(ctx context.Context, from netip.Addr, to netip.AddrPort) (ne
 		d.LocalAddr = &net.TCPAddr{IP: from.AsSlice()}
 	}
 	return d.DialContext(ctx, "tcp", to.String())
+}
+
+func (sockets) lookup(ctx context.Context, host string) ([]netip.Addr, error) {
+	return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 }
 
 // addressOf reads an address of the net package.

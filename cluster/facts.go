@@ -208,6 +208,9 @@ func (f *Facts) differs(peer string, theirs uint64, now time.Time) bool {
 	e := f.peers[peer]
 	if e == nil || e.ours != f.digest || e.theirs != theirs {
 		if e == nil {
+			if len(f.peers) >= MembersMax { // of nodes that are not there any more
+				clear(f.peers)
+			}
 			e = &exchange{next: now}
 			f.peers[peer] = e
 		}

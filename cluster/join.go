@@ -3,7 +3,8 @@ package cluster
 // How a node finds the others, and finds them again: memberlist forgets a node that
 // has been dead for half a minute, on both sides of a partition, so that it would
 // never heal by itself. Every 15 to 60 seconds each node tries its seeds, and
-// those it has known, as far as they are not alive; alone, sooner.
+// those it has known, as far as they are not alive; alone, sooner: a name that is a seed
+// may not be there yet, or have this node's address only.
 
 import (
 	"context"
@@ -24,6 +25,8 @@ const (
 	joinsAtOnce    = 8
 	joinsMax       = 64 // addresses a round
 	resolveTimeout = 5 * time.Second
+	// advertiseTimeout bounds looking up seeds before the node has begun.
+	advertiseTimeout = 3 * time.Second
 )
 
 // keepJoined joins until ctx ends.
@@ -35,7 +38,7 @@ func (c *Cluster) keepJoined(ctx context.Context) {
 		switch {
 		case ctx.Err() != nil:
 			return
-		case alone && tried > 0 && !complained:
+		case alone && (tried > 0 || err != nil) && !complained:
 			complained = true
 			c.log.Warn("no other node lets this one into the cluster: it is tried again and again; see whether seeds are up and reachable by TCP and UDP, and whether secret and label are theirs", "label", c.cfg.Label, "tried", tried, "err", err)
 		case !alone && complained:
@@ -43,7 +46,7 @@ func (c *Cluster) keepJoined(ctx context.Context) {
 			c.log.Info("joined the cluster", "members", c.gossiper.alive.Load())
 		}
 		wait := rejoinMin + rand.N(rejoinMax-rejoinMin)
-		if alone && tried > 0 {
+		if alone && (tried > 0 || c.hasSeeds()) {
 			wait = backoff/2 + rand.N(backoff)
 			backoff = min(2*backoff, rejoinMin)
 		} else {
@@ -59,6 +62,12 @@ func (c *Cluster) keepJoined(ctx context.Context) {
 			timer.Stop()
 		}
 	}
+}
+
+func (c *Cluster) hasSeeds() bool {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return len(c.cfg.Seeds) > 0
 }
 
 // joinRound tries everybody who might be there and is not known to live.
@@ -143,7 +152,7 @@ func (c *Cluster) resolve(ctx context.Context, seed string) ([]netip.AddrPort, e
 	}
 	ctx, cancel := context.WithTimeout(ctx, resolveTimeout)
 	defer cancel()
-	ips, err := c.lookup(ctx, "ip", host)
+	ips, err := c.door.network.lookup(ctx, host)
 	if err != nil {
 		return nil, err
 	}
@@ -163,15 +172,20 @@ func (c *Cluster) advertised() (netip.AddrPort, error) {
 	if !local.Addr().IsUnspecified() {
 		return local, nil
 	}
-	// The kernel says from where a seed would be reached; nothing is sent.
+	// The kernel says from where a seed would be reached; nothing is sent. A name that
+	// cannot be looked up now does not hold up the start.
+	ctx, cancel := context.WithTimeout(context.Background(), advertiseTimeout)
+	defer cancel()
 	for _, seed := range c.cfg.Seeds {
-		if host, port, err := splitSeed(seed); err == nil {
-			if ip, err := netip.ParseAddr(host); err == nil {
-				if p, err := net.Dial("udp", netip.AddrPortFrom(ip, port).String()); err == nil {
-					from := addressOf(p.LocalAddr()).Addr()
-					p.Close()
-					return netip.AddrPortFrom(from, local.Port()), nil
-				}
+		addresses, err := c.resolve(ctx, seed)
+		if err != nil {
+			continue
+		}
+		for _, to := range addresses {
+			if p, err := net.Dial("udp", to.String()); err == nil {
+				from := addressOf(p.LocalAddr()).Addr()
+				p.Close()
+				return netip.AddrPortFrom(from, local.Port()), nil
 			}
 		}
 	}

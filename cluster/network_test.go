@@ -27,11 +27,12 @@ type ether struct {
 	hosts map[netip.AddrPort]*host
 	sides map[netip.Addr]int // hosts of different sides do not hear each other
 	pipes map[*pipe]struct{}
-	udp   bool // packets pass
+	udp   bool                // packets pass
+	names map[string][]string // addresses; a name that is not there does not exist
 }
 
 func newEther() *ether {
-	return &ether{hosts: make(map[netip.AddrPort]*host), sides: make(map[netip.Addr]int), pipes: make(map[*pipe]struct{}), udp: true}
+	return &ether{hosts: make(map[netip.AddrPort]*host), sides: make(map[netip.Addr]int), pipes: make(map[*pipe]struct{}), udp: true, names: make(map[string][]string)}
 }
 
 func (e *ether) joined(a, b netip.Addr) bool { return e.sides[a] == e.sides[b] }
@@ -113,6 +114,25 @@ func (e *ether) dial(ctx context.Context, from netip.Addr, to netip.AddrPort) (n
 	near.Close()
 	far.Close()
 	return nil, errors.New("connection refused")
+}
+
+// name gives a name addresses, or none.
+func (e *ether) name(host string, addresses ...string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.names[host] = addresses
+}
+
+func (e *ether) lookup(_ context.Context, host string) (all []netip.Addr, err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if len(e.names[host]) == 0 {
+		return nil, &net.DNSError{Err: "no such host", Name: host, IsNotFound: true}
+	}
+	for _, a := range e.names[host] {
+		all = append(all, netip.MustParseAddr(a))
+	}
+	return all, nil
 }
 
 // cable is a net.Pipe that takes what is written at once, as a kernel does: TLS

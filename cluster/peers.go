@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -81,6 +82,11 @@ func (c *Cluster) reach(ctx context.Context, now time.Time) {
 	c.mu.RUnlock()
 	c.peers.mu.Lock()
 	defer c.peers.mu.Unlock()
+	wanted := make(map[string]bool, len(targets))
+	for _, t := range targets {
+		wanted[t.name] = true
+	}
+	maps.DeleteFunc(c.peers.dials, func(name string, d *dialling) bool { return !d.under && !wanted[name] })
 	for _, t := range targets {
 		d := c.peers.dials[t.name]
 		if d == nil {

@@ -5,6 +5,8 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -152,7 +154,11 @@ func (c *Cluster) steward(ctx context.Context) {
 // noteStreams logs peers whose streams come and go, where gossip has not said so.
 func (c *Cluster) noteStreams(suspected map[string]bool) {
 	streams := int64(0)
-	for _, m := range c.Members() {
+	members := c.Members()
+	maps.DeleteFunc(suspected, func(name string, _ bool) bool { // of one that was forgotten
+		return !slices.ContainsFunc(members, func(m Member) bool { return m.Name == name })
+	})
+	for _, m := range members {
 		if m.Stream {
 			streams++
 		}
