@@ -46,7 +46,7 @@ type Config struct {
 	Name string
 	// Store keeps the responses; its Prepare must be this package's Prepare.
 	Store Keeper
-	// Origin answers what the cache cannot.
+	// Origin answers what the cache cannot. It may be a Forwarder.
 	Origin http.RoundTripper
 	// Direct returns a context that tells Origin which configured origin to ask
 	// and for which target, byte for byte.
@@ -116,6 +116,8 @@ type Cache struct {
 	loopToken string // part of loopID that no reformatting changes
 	store     Keeper
 	origin    http.RoundTripper
+	forwarder Forwarder // the same, nil where it is none
+	via       string    // of responses over HTTP/1.1
 	direct    func(ctx context.Context, origin, target string) context.Context
 	unframed  func(*http.Response) bool
 	match     matchFunc
@@ -171,11 +173,12 @@ func New(cfg Config) *Cache {
 	_, _ = rand.Read(random) // never fails
 	id := hex.EncodeToString(random)
 	c := &Cache{
-		name: cfg.Name, loopID: cfg.Name + ";id=" + id, loopToken: id,
+		name: cfg.Name, via: "1.1 " + cfg.Name, loopID: cfg.Name + ";id=" + id, loopToken: id,
 		store: cfg.Store, origin: cfg.Origin, direct: cfg.Direct, unframed: cfg.Unframed,
 		match: cfg.Match,
 		log:   cfg.Log, fillsMax: int64(cfg.Fills), fills: map[string]*fill{},
 	}
+	c.forwarder, _ = cfg.Origin.(Forwarder)
 	c.purges.init(&c.stats)
 	c.names = newNames(cfg.Store.Hasher())
 	c.store.SetJudge(c.judge)

@@ -21,13 +21,15 @@ func failing(resp *http.Response, err error) bool {
 // fallBack asks the route's other origin in the place of one that has failed so. It
 // returns nil where that is no help: what failed first is told then. proxy is what
 // Proxy-Status says of it.
-func (c *Cache) fallBack(ctx context.Context, r *Request, asIs bool, resp *http.Response, err error) (stand *http.Response, proxy string) {
+func (c *Cache) fallBack(ctx context.Context, r *Request, asIs bool, early func(int, []Field), resp *http.Response, err error) (stand *http.Response, fields []Field, proxy string) {
 	rt := r.Route
 	if rt.Fallback == "" || rt.Fallback == rt.Origin || !failing(resp, err) || ctx.Err() != nil ||
 		r.HasBody || r.Method != http.MethodGet && r.Method != http.MethodHead {
-		return nil, ""
+		return nil, nil, ""
 	}
-	stand, failed := c.origin.RoundTrip(c.outgoingTo(ctx, r, asIs, rt.Fallback))
+	out := c.outgoingTo(ctx, r, asIs, rt.Fallback)
+	out.early = early
+	stand, fields, failed := c.forward(&out)
 	if failing(stand, failed) {
 		if failed == nil {
 			_ = stand.Body.Close() // nothing in it is wanted
@@ -35,7 +37,7 @@ func (c *Cache) fallBack(ctx context.Context, r *Request, asIs bool, resp *http.
 		}
 		c.stats.FallbackErrors.Add(1)
 		c.log.Warn("cache: the fallback fails, too", "host", r.Host, "origin", rt.Fallback, "err", failed)
-		return nil, ""
+		return nil, nil, ""
 	}
 	proxy = c.name
 	if err == nil {
@@ -47,7 +49,7 @@ func (c *Cache) fallBack(ctx context.Context, r *Request, asIs bool, resp *http.
 	}
 	c.stats.Fallbacks.Add(1)
 	c.log.Warn("cache: fetch failed, answered by the fallback", "host", r.Host, "origin", rt.Origin, "fallback", rt.Fallback, "err", err)
-	return stand, proxy + "; next-hop=" + quoteForwarded(rt.Fallback) // a token, or quoted (RFC 9209 2.1.2)
+	return stand, fields, proxy + "; next-hop=" + quoteForwarded(rt.Fallback) // a token, or quoted (RFC 9209 2.1.2)
 }
 
 func errorToken(err error) string {
@@ -77,12 +79,12 @@ func (f *fill) fallBack(resp *fetched, err error) bool {
 		first = resp.Response
 	}
 	c, sent := f.cache, time.Now()
-	stand, proxy := c.fallBack(withEarly(f.ctx, f.addEarly), f.request, false, first, err)
+	stand, fields, proxy := c.fallBack(f.ctx, f.request, false, f.addEarly, first, err)
 	if stand == nil {
 		return false
 	}
 	f.proxy, f.fwdStatus, f.slice = proxy, stand.StatusCode, nil
-	f.passOn(&fetched{stand, c.receive(f.request, stand, sent)}, detailFallback)
+	f.passOn(&fetched{stand, c.receive(f.request, stand, fields, sent)}, detailFallback)
 	return true
 }
 

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"net/textproto"
 	"slices"
 	"strings"
 	"sync"
@@ -143,26 +142,28 @@ func (f *fill) run() {
 // forward asks the origin, with our own conditions if any.
 func (f *fill) forward(validators []Field) (*fetched, error) {
 	c := f.cache
-	out := c.outgoing(withEarly(f.ctx, f.addEarly), f.request, false)
+	out := c.outgoing(f.ctx, f.request, false)
+	out.early = f.addEarly
 	if f.slice != nil {
-		f.slice.ask(out.Header)
+		out.fields = f.slice.ask(out.fields)
 	}
 	for _, v := range validators {
-		out.Header[textproto.CanonicalMIMEHeaderKey(v.Name)] = []string{v.Value}
+		out.fields = setField(out.fields, v.Name, v.Value)
 	}
 	sent := time.Now()
-	resp, err := c.origin.RoundTrip(out)
+	resp, fields, err := c.forward(&out)
 	if err != nil {
 		c.stats.FetchErrors.Add(1)
 		return nil, err
 	}
-	return &fetched{resp, c.receive(f.request, resp, sent)}, nil
+	return &fetched{resp, c.receive(f.request, resp, fields, sent)}, nil
 }
 
 // receive reads the header of a response that has just arrived.
-func (c *Cache) receive(r *Request, resp *http.Response, sent time.Time) received {
+func (c *Cache) receive(r *Request, resp *http.Response, fields []Field, sent time.Time) received {
 	now, rt := time.Now(), r.Route
-	fields := c.responseFields(resp, httpDate(now))
+	_, sized := fieldValue(fields, "content-length")
+	fields = c.responseFields(resp, fields, now)
 	if rt.StripSetCookie && !rt.Bypass && (r.Method == http.MethodGet || r.Method == http.MethodHead) {
 		fields = without(fields, "set-cookie")
 	}
@@ -170,7 +171,7 @@ func (c *Cache) receive(r *Request, resp *http.Response, sent time.Time) receive
 		fields = without(fields, "strict-transport-security") // the engines say ours
 	}
 	directives, targeted := effectiveControl(fields, rt.Targets)
-	return received{status: resp.StatusCode, fields: fields,
+	return received{status: resp.StatusCode, fields: fields, sized: sized,
 		control: directives, targeted: targeted, requestTime: sent, responseTime: now}
 }
 

@@ -18,7 +18,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"net/textproto"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -50,7 +50,7 @@ var (
 
 type earlyResponse struct {
 	status int
-	header textproto.MIMEHeader
+	fields []Field
 }
 
 type fill struct {
@@ -135,11 +135,11 @@ func (f *fill) await(ctx context.Context, early func(earlyResponse)) error {
 	}
 }
 
-func (f *fill) addEarly(status int, h textproto.MIMEHeader) {
+func (f *fill) addEarly(status int, fields []Field) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if len(f.early) < earlyMax {
-		f.early = append(f.early, earlyResponse{status, h})
+		f.early = append(f.early, earlyResponse{status, slices.Clone(fields)})
 		f.signal()
 	}
 }

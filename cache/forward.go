@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/net/http/httpguts"
 
@@ -60,56 +61,120 @@ func conditional(name string) bool {
 	return false
 }
 
+// Forwarder is a RoundTripper that takes the fields of a header as a list, names in
+// lower case, and gives those of the response so. Of r it looks at neither header nor
+// URL, and the response has none of the former; early gets 1xx responses, whose
+// fields are its own during the call only.
+type Forwarder interface {
+	Forward(r *http.Request, origin, target string, fields []Field, early func(status int, fields []Field)) (*http.Response, []Field, error)
+}
+
+// question is a request on its way to an origin.
+type question struct {
+	request        *http.Request // all but header and target
+	origin, target string
+	fields         []Field
+	early          func(status int, fields []Field) // of 1xx but 100 and 101; may be nil
+}
+
 // outgoing makes the request for the origin: asIs for a client's own, with its
-// conditions; else for the store, whose answer must fit all with the same key. The
-// context carries the target; the URL is for logs and the Host is the client's.
-func (c *Cache) outgoing(ctx context.Context, r *Request, asIs bool) *http.Request {
+// conditions; else for the store, whose answer must fit all with the same key.
+func (c *Cache) outgoing(ctx context.Context, r *Request, asIs bool) question {
 	return c.outgoingTo(ctx, r, asIs, r.Route.Origin)
 }
 
 // outgoingTo is outgoing for an origin of that name.
-func (c *Cache) outgoingTo(ctx context.Context, r *Request, asIs bool, origin string) *http.Request {
-	h := make(http.Header, len(r.Fields)+6)
+func (c *Cache) outgoingTo(ctx context.Context, r *Request, asIs bool, origin string) question {
+	q := c.outgoingOf(r, asIs, origin)
+	out := http.Request{Method: r.Method, Host: r.Host, ProtoMajor: 1, ProtoMinor: 1, Proto: "HTTP/1.1"}
+	if asIs {
+		out.Host = r.Authority
+	}
+	if r.Client.IsValid() { // for origins that take the PROXY protocol
+		out.RemoteAddr = r.Client.String()
+	}
+	q.request = out.WithContext(ctx)
+	return q
+}
+
+// outgoingOf makes all but the http.Request.
+func (c *Cache) outgoingOf(r *Request, asIs bool, origin string) question {
+	fields := make([]Field, 0, len(r.Fields)+8)
 	for _, f := range r.Fields {
 		if hopByHop(f.Name) || untrusted(f.Name) || ours(f.Name) || !asIs && conditional(f.Name) ||
 			strings.HasPrefix(f.Name, ":") {
 			continue
 		}
-		name := textproto.CanonicalMIMEHeaderKey(f.Name)
-		h[name] = append(h[name], f.Value)
+		fields = append(fields, f)
 	}
 	if !asIs {
-		h["Accept-Encoding"] = []string{string(acceptedCodings(r.Fields).append(nil))}
+		fields = setField(fields, "accept-encoding", string(acceptedCodings(r.Fields).append(nil)))
 		for name, listed := range r.Route.Vary {
-			h.Del(name)
+			fields = drop(fields, name)
 			if value := firstListed(r.Fields, name, listed); value != "" {
-				h.Set(name, value)
+				fields = append(fields, Field{name, value})
 			}
 		}
 	}
 	if left, ok := forwardsLeft(r); ok {
-		h.Set("Max-Forwards", left)
+		fields = setField(fields, "max-forwards", left)
 	}
 	authority := r.Host // as in the key: another spelling must not get another answer stored
 	if asIs {
 		authority = r.Authority
 	}
-	c.writeForwarded(h, r, authority)
-	setRules(h, &r.Route.Request)
-	if _, ok := h["User-Agent"]; !ok {
-		h["User-Agent"] = nil // keeps net/http from adding its own
+	fields = c.appendForwarded(fields, r, authority)
+	fields = setRules(fields, &r.Route.Request)
+	return question{origin: origin, target: r.Route.Target(r.Target), fields: fields}
+}
+
+// forward sends a question and returns the response, and its fields as a list that is the
+// caller's.
+func (c *Cache) forward(q *question) (*http.Response, []Field, error) {
+	if c.forwarder != nil {
+		return c.forwarder.Forward(q.request, q.origin, q.target, q.fields, q.early)
 	}
-	target := r.Route.Target(r.Target)
-	path, query := splitTarget(target)
-	ctx = c.direct(ctx, origin, target)
-	out := &http.Request{
-		Method: r.Method, Host: authority, Header: h, ProtoMajor: 1, ProtoMinor: 1, Proto: "HTTP/1.1",
-		URL: &url.URL{Scheme: r.Scheme, Host: authority, Opaque: path, RawQuery: query},
+	path, query := splitTarget(q.target)
+	ctx := c.direct(q.request.Context(), q.origin, q.target)
+	if q.early != nil {
+		ctx = withEarly(ctx, q.early)
 	}
-	if r.Client.IsValid() { // for origins that take the PROXY protocol
-		out.RemoteAddr = r.Client.String()
+	out := q.request.WithContext(ctx)
+	out.Close, out.Header = false, make(http.Header, len(q.fields)+1)
+	for _, f := range q.fields {
+		name := textproto.CanonicalMIMEHeaderKey(f.Name)
+		out.Header[name] = append(out.Header[name], f.Value)
 	}
-	return out.WithContext(ctx)
+	if _, ok := out.Header["User-Agent"]; !ok {
+		out.Header["User-Agent"] = nil // keeps net/http from adding its own
+	}
+	out.URL = &url.URL{Scheme: "http", Host: out.Host, Opaque: path, RawQuery: query}
+	resp, err := c.origin.RoundTrip(out)
+	if err != nil {
+		return nil, nil, err
+	}
+	return resp, fieldsOf(resp.Header), nil
+}
+
+// fieldsOf makes a list of the map that net/http has.
+func fieldsOf(h map[string][]string) []Field {
+	fields := make([]Field, 0, len(h)+4)
+	for name, values := range h {
+		for _, value := range values {
+			fields = append(fields, Field{strings.ToLower(name), value})
+		}
+	}
+	return fields
+}
+
+// setField returns fields with one of that name, and no other.
+func setField(fields []Field, name, value string) []Field {
+	return append(drop(fields, name), Field{name, value})
+}
+
+// drop takes the fields of a name off a list, in place.
+func drop(fields []Field, name string) []Field {
+	return slices.DeleteFunc(fields, func(f Field) bool { return f.Name == name })
 }
 
 // forwardsLeft returns the Max-Forwards to send on with OPTIONS (RFC 9110 7.6.2).
@@ -161,20 +226,37 @@ func (r *Request) dropListed() {
 	r.Fields = slices.DeleteFunc(r.Fields, func(f Field) bool { return slices.Contains(names, f.Name) })
 }
 
-func (c *Cache) writeForwarded(h http.Header, r *Request, authority string) {
-	client := r.Client.Addr().Unmap()
-	address := client.String()
-	if client.Is6() {
-		address = `"[` + address + `]"`
+// appendForwarded says who asks and by whom. The client's own fields of these names
+// are not in the list. All values are cut from one piece.
+func (c *Cache) appendForwarded(fields []Field, r *Request, authority string) []Field {
+	b := make([]byte, 0, 192)
+	value := func(from int) string { return text(b[from:]) }
+	if client := r.Client.Addr().Unmap(); client.IsValid() {
+		at := len(b)
+		b = client.AppendTo(b)
+		address := value(at)
+		at = len(b)
+		b = append(b, "for="...)
+		if client.Is6() {
+			b = append(append(append(b, `"[`...), address...), `]"`...)
+		} else {
+			b = append(b, address...)
+		}
+		b = append(append(append(append(b, ";host="...), quoteForwarded(authority)...), ";proto="...), r.Scheme...)
+		fields = append(fields, Field{"x-forwarded-for", address}, Field{"forwarded", value(at)})
 	}
-	if client.IsValid() {
-		h.Set("X-Forwarded-For", client.String())
-		h.Set("Forwarded", "for="+address+";host="+quoteForwarded(authority)+";proto="+r.Scheme)
+	at := len(b)
+	b = appendJoined(b, r.Fields, "via")
+	b = append(append(append(b, r.Proto.String()...), ' '), c.name...)
+	via := value(at)
+	loop := c.loopID
+	if _, ok := fieldValue(r.Fields, "cdn-loop"); ok {
+		at = len(b)
+		b = append(appendJoined(b, r.Fields, "cdn-loop"), c.loopID...)
+		loop = value(at)
 	}
-	h.Set("X-Forwarded-Host", authority)
-	h.Set("X-Forwarded-Proto", r.Scheme)
-	h.Set("Via", appendList(joined(r.Fields, "via"), r.Proto.String()+" "+c.name))
-	h.Set("Cdn-Loop", appendList(joined(r.Fields, "cdn-loop"), c.loopID))
+	return append(fields, Field{"x-forwarded-host", authority}, Field{"x-forwarded-proto", r.Scheme},
+		Field{"via", via}, Field{"cdn-loop", loop})
 }
 
 // quoteForwarded quotes a value that is not a token, as a host with a port
@@ -190,34 +272,36 @@ func quoteForwarded(s string) string {
 // cost more memory than all the rest of a pass-through.
 var forwardedEscapes = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
 
-func joined(fields []Field, name string) string {
-	var values []string
+// appendJoined appends the values of a field as one list, and what goes before another
+// member.
+func appendJoined(b []byte, fields []Field, name string) []byte {
+	at := len(b)
 	for _, f := range fields {
 		if f.Name == name {
-			values = append(values, f.Value)
+			if len(b) > at {
+				b = append(b, ", "...)
+			}
+			b = append(b, f.Value...)
 		}
 	}
-	return strings.Join(values, ", ")
-}
-
-func appendList(list, item string) string {
-	if list == "" {
-		return item
+	if len(b) > at {
+		b = append(b, ", "...)
 	}
-	return list + ", " + item
+	return b
 }
 
 // setRules applies the operator's rules to a message for the origin.
-func setRules(h http.Header, rules *route.Fields) {
+func setRules(fields []Field, rules *route.Fields) []Field {
 	for _, name := range rules.Remove {
-		h.Del(name)
+		fields = drop(fields, name)
 	}
 	for name, value := range rules.Set {
-		h.Set(name, value)
+		fields = setField(fields, name, value)
 	}
 	for name, value := range rules.Add {
-		h.Add(name, value)
+		fields = append(fields, Field{name, value})
 	}
+	return fields
 }
 
 // applyRules applies the operator's rules to a response for the client.
@@ -239,40 +323,26 @@ func applyRules(fields []Field, rt *route.Route) []Field {
 	return fields
 }
 
-// received fields of a response that go on: end to end, without what we write
-// ourselves (Age, Content-Length, Date where missing, Via).
-func (c *Cache) responseFields(resp *http.Response, date string) []Field {
-	fields := make([]Field, 0, len(resp.Header)+2)
-	connection := connectionHeader(resp.Header)
-	for name, values := range resp.Header {
-		name = strings.ToLower(name)
-		switch {
-		case hopByHop(name), name == "content-length", name == "alt-svc", name == "trailer", slices.Contains(connection, name):
-			continue
-		}
-		for _, value := range values {
-			fields = append(fields, Field{name, value})
-		}
+// responseFields leaves in a list what goes on: end to end, without what we write
+// ourselves (Age, Content-Length, Date where missing, Via). The list is used again.
+func (c *Cache) responseFields(resp *http.Response, fields []Field, now time.Time) []Field {
+	connection, dated := connectionNames(fields), false
+	fields = slices.DeleteFunc(fields, func(f Field) bool {
+		dated = dated || f.Name == "date"
+		return hopByHop(f.Name) || f.Name == "content-length" || f.Name == "alt-svc" || f.Name == "trailer" ||
+			len(connection) > 0 && slices.Contains(connection, f.Name)
+	})
+	if !dated || len(connection) > 0 && slices.Contains(connection, "date") {
+		fields = append(fields, Field{"date", httpDate(now)})
 	}
-	if _, ok := fieldValue(fields, "date"); !ok {
-		fields = append(fields, Field{"date", date})
-	}
-	version := "1.1"
+	via := c.via
 	if resp.ProtoMajor != 1 || resp.ProtoMinor != 1 {
-		version = strings.TrimPrefix(resp.Proto, "HTTP/")
-		version = strings.TrimSuffix(version, ".0")
+		version := strings.TrimPrefix(resp.Proto, "HTTP/")
+		via = strings.TrimSuffix(version, ".0") + " " + c.name
 	}
-	fields = append(fields, Field{"via", version + " " + c.name})
+	fields = append(fields, Field{"via", via})
 	sortFields(fields)
 	return fields
-}
-
-func connectionHeader(h http.Header) []string {
-	var fields []Field
-	for _, value := range h["Connection"] {
-		fields = append(fields, Field{"connection", value})
-	}
-	return connectionNames(fields)
 }
 
 // without returns fields without those of a name.
@@ -297,11 +367,11 @@ func (c *Cache) looped(r *Request) bool {
 }
 
 // withEarly returns a context whose fetch calls early for each 1xx but 100 and 101.
-func withEarly(ctx context.Context, early func(status int, h textproto.MIMEHeader)) context.Context {
+func withEarly(ctx context.Context, early func(status int, fields []Field)) context.Context {
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		Got1xxResponse: func(status int, h textproto.MIMEHeader) error {
 			if status != http.StatusContinue && status != http.StatusSwitchingProtocols {
-				early(status, h)
+				early(status, fieldsOf(h))
 			}
 			return nil
 		},

@@ -24,6 +24,7 @@ const (
 type received struct {
 	status  int
 	fields  []Field
+	sized   bool    // it came with a Content-Length
 	control control // what holds for us: a targeted field wins (effectiveControl)
 	// targeted: control came from a targeted field, so that Expires does not count.
 	targeted bool

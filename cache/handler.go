@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"sync"
 	"time"
 
 	"edgecdn/cache/store"
@@ -32,6 +33,9 @@ type exchange struct {
 	filled       Fwd
 	filledStatus int
 	proxy        string // Proxy-Status of an answer by another origin
+
+	hints sync.Mutex // guards what follows: 1xx may arrive on another goroutine
+	over  bool       // no more of them
 }
 
 // ServeHTTP answers what Lookup could not: what is on disk, stale, missing or not
@@ -365,7 +369,7 @@ func (x *exchange) live(f *fill, first bool) bool {
 	stop := context.AfterFunc(x.hr.Context(), f.cancel)
 	defer stop()
 	x.r.Outcome.Detail, x.proxy = f.detail, f.proxy
-	x.relay(resp, f.fetched.fields)
+	x.relay(resp, f.fetched.fields, f.fetched.sized)
 	return false
 }
 

@@ -123,7 +123,7 @@ func (x *exchange) learnFromHead(resp *http.Response, got *received) {
 	if !p.sliced {
 		size = f.found.stored.Meta().Length
 	}
-	if sameValidators(got.fields, p) && (resp.ContentLength < 0 || resp.Header["Content-Length"] == nil || resp.ContentLength == size) {
+	if sameValidators(got.fields, p) && (resp.ContentLength < 0 || !got.sized || resp.ContentLength == size) {
 		if news := f.merged(got); news != nil {
 			f.renew(news)
 			return

@@ -8,8 +8,9 @@ import (
 	"edgecdn/route"
 )
 
-// Field is one field line of a request or response. Names are lower case.
-type Field struct{ Name, Value string }
+// Field is one field line of a request or response. Names are lower case. It has no
+// name of its own, so that lists go to origins and back as they are (Forwarder).
+type Field = struct{ Name, Value string }
 
 // Proto is the HTTP version that a request came over.
 type Proto uint8

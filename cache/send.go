@@ -8,9 +8,8 @@ import (
 	"net"
 	"net/http"
 	"net/textproto"
+	"slices"
 	"strconv"
-	"strings"
-	"sync"
 	"time"
 
 	"edgecdn/cache/store"
@@ -254,10 +253,13 @@ func (x *exchange) early(e earlyResponse) {
 	}
 	h := x.w.Header()
 	var added []string
-	for name, values := range e.header {
-		if !hopByHop(strings.ToLower(name)) && h[name] == nil {
-			h[name] = values
-			added = append(added, name)
+	for _, f := range e.fields {
+		name := textproto.CanonicalMIMEHeaderKey(f.Name)
+		if ours := slices.Contains(added, name); !hopByHop(f.Name) && (ours || h[name] == nil) {
+			h[name] = append(h[name], f.Value)
+			if !ours {
+				added = append(added, name)
+			}
 		}
 	}
 	x.w.WriteHeader(e.status)
@@ -270,18 +272,8 @@ func (x *exchange) early(e earlyResponse) {
 // the response as it comes. Nothing is stored.
 func (x *exchange) pass(fwd Fwd, detail string) {
 	x.r.Outcome = Outcome{Fwd: fwd, Detail: detail}
-	var mu sync.Mutex // 1xx arrive on the transport's goroutine
-	over := false
-	ctx := withEarly(x.hr.Context(), func(status int, h textproto.MIMEHeader) {
-		mu.Lock()
-		defer mu.Unlock()
-		if !over {
-			x.early(earlyResponse{status, h})
-		}
-	})
-	out := x.cache.outgoing(ctx, x.r, true)
+	out := x.own()
 	if x.r.HasBody {
-		out.Body, out.ContentLength, out.Trailer = x.hr.Body, x.hr.ContentLength, x.hr.Trailer
 		// An answer may begin before the request has ended; not every engine can.
 		_ = http.NewResponseController(x.w).EnableFullDuplex()
 	}
@@ -290,24 +282,25 @@ func (x *exchange) pass(fwd Fwd, detail string) {
 		defer x.cache.forget(posted)
 	}
 	sent := time.Now()
-	resp, err := x.cache.origin.RoundTrip(out)
+	resp, fields, err := x.cache.forward(&out)
 	if err != nil {
 		x.cache.stats.FetchErrors.Add(1)
 	}
-	stand, proxy := x.cache.fallBack(ctx, x.r, true, resp, err)
-	mu.Lock()
-	over = true
-	mu.Unlock()
+	stand, others, proxy := x.cache.fallBack(x.hr.Context(), x.r, true, out.early, resp, err)
+	x.hints.Lock()
+	x.over = true
+	x.hints.Unlock()
 	switch {
 	case stand != nil:
 		x.proxy, x.r.Outcome.Detail = proxy, detailFallback
-		x.relay(stand, x.cache.receive(x.r, stand, sent).fields)
+		got := x.cache.receive(x.r, stand, others, sent)
+		x.relay(stand, got.fields, got.sized)
 		return
 	case err != nil:
 		x.failFetch(err)
 		return
 	}
-	got := x.cache.receive(x.r, resp, sent)
+	got := x.cache.receive(x.r, resp, fields, sent)
 	if unsafeMethod(x.r.Method) && resp.StatusCode >= 200 && resp.StatusCode < 400 {
 		x.cache.invalidateAfter(x.r, got.fields, posted)
 	}
@@ -325,18 +318,39 @@ func (x *exchange) pass(fwd Fwd, detail string) {
 			o.Stored, o.HasTTL, o.TTL = true, true, kept.response.ttl(time.Now().UnixNano())
 		}
 	}
-	x.relay(resp, got.fields)
+	x.relay(resp, got.fields, got.sized)
 }
 
-// relay sends an origin's response on, streaming.
-func (x *exchange) relay(resp *http.Response, fields []Field) {
+// own is the client's request as it goes on, with its body.
+func (x *exchange) own() question {
+	out := x.cache.outgoingOf(x.r, true, x.r.Route.Origin)
+	out.request = x.hr // for all but its header
+	if x.hr.Close || x.hr.Host != x.r.Authority {
+		out.request = x.hr.WithContext(x.hr.Context())
+		out.request.Close, out.request.Host = false, x.r.Authority
+	}
+	out.early = x.hint
+	return out
+}
+
+// hint relays a 1xx response while the final one is waited for.
+func (x *exchange) hint(status int, fields []Field) {
+	x.hints.Lock()
+	defer x.hints.Unlock()
+	if !x.over {
+		x.early(earlyResponse{status, fields})
+	}
+}
+
+// relay sends an origin's response on, streaming. sized: it came with a Content-Length.
+func (x *exchange) relay(resp *http.Response, fields []Field, sized bool) {
 	defer func() { _ = resp.Body.Close() }() // the body has been read or given up
-	if length := resp.ContentLength; length >= 0 && !noBody(resp.StatusCode) && (length > 0 || resp.Header["Content-Length"] != nil) {
+	if length := resp.ContentLength; length >= 0 && !noBody(resp.StatusCode) && (length > 0 || sized) {
 		if len(resp.Trailer) == 0 || x.r.Proto != HTTP1 {
 			fields = append(fields, Field{"content-length", strconv.FormatInt(length, 10)})
 		}
 	}
-	fields = append(without(fields, surrogateControl), x.cache.statusField(x.r))
+	fields = append(drop(fields, surrogateControl), x.cache.statusField(x.r))
 	if x.proxy != "" {
 		fields = append(fields, Field{"proxy-status", x.proxy})
 	}

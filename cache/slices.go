@@ -40,12 +40,13 @@ func (s *slice) span() span {
 }
 
 // ask adds the fields that ask the origin for the part.
-func (s *slice) ask(h http.Header) {
+func (s *slice) ask(fields []Field) []Field {
 	at := s.span()
-	h.Set("Range", "bytes="+strconv.FormatInt(at.off, 10)+"-"+strconv.FormatInt(at.off+at.n-1, 10))
+	fields = setField(fields, "range", "bytes="+strconv.FormatInt(at.off, 10)+"-"+strconv.FormatInt(at.off+at.n-1, 10))
 	if s.of != nil {
-		h.Set("If-Range", s.of.etag)
+		fields = setField(fields, "if-range", s.of.etag)
 	}
+	return fields
 }
 
 // sliceKey is the key of a slice; the part of a body whose manifest is not known

@@ -26,31 +26,31 @@ func (x *exchange) upgrade() {
 	defer cancel()
 	defer context.AfterFunc(x.cache.background, cancel)()
 	out := x.cache.outgoing(ctx, x.r, true)
-	out.Header.Set("Connection", "Upgrade")
-	out.Header.Set("Upgrade", protocol)
-	resp, err := x.cache.origin.RoundTrip(out)
+	out.fields = append(out.fields, Field{"connection", "Upgrade"}, Field{"upgrade", protocol})
+	resp, fields, err := x.cache.forward(&out)
 	if err != nil {
 		x.cache.stats.FetchErrors.Add(1)
 		x.failFetch(err)
 		return
 	}
 	if resp.StatusCode != http.StatusSwitchingProtocols {
-		x.relay(resp, x.cache.responseFields(resp, httpDate(time.Now())))
+		_, sized := fieldValue(fields, "content-length")
+		x.relay(resp, x.cache.responseFields(resp, fields, time.Now()), sized)
 		return
 	}
-	x.tunnel(ctx, resp, protocol)
+	x.tunnel(ctx, resp, fields, protocol)
 }
 
 // tunnel hands both connections to each other until one ends.
-func (x *exchange) tunnel(ctx context.Context, resp *http.Response, protocol string) {
+func (x *exchange) tunnel(ctx context.Context, resp *http.Response, fields []Field, protocol string) {
 	origin, ok := resp.Body.(io.ReadWriteCloser)
-	if !ok || !strings.EqualFold(resp.Header.Get("Upgrade"), protocol) {
+	if told, _ := fieldValue(fields, "upgrade"); !ok || !strings.EqualFold(told, protocol) {
 		_ = resp.Body.Close() // nothing in it is wanted
 		x.fail(http.StatusBadGateway, "http_upgrade_failed", "the origin switched to a protocol that was not asked for")
 		return
 	}
 	defer func() { _ = origin.Close() }() // the tunnel has ended
-	fields := append(x.cache.responseFields(resp, httpDate(time.Now())), x.cache.statusField(x.r))
+	fields = append(x.cache.responseFields(resp, fields, time.Now()), x.cache.statusField(x.r))
 	h := x.w.Header()
 	h.Set("Connection", "Upgrade")
 	h.Set("Upgrade", protocol)

@@ -18,7 +18,8 @@ func (t *try) answer(up *upstream) {
 		t.discard()
 		return
 	}
-	a := &answer{ReadCloser: t.resp.Body, up: up, t: t}
+	a := &t.body
+	*a = answer{ReadCloser: t.resp.Body, up: up, t: t}
 	if tunnel, ok := t.resp.Body.(io.ReadWriteCloser); ok && t.resp.StatusCode == http.StatusSwitchingProtocols {
 		t.resp.Body = &tunneled{a, tunnel}
 		return

@@ -28,13 +28,14 @@ import (
 )
 
 type call struct {
-	up     *upstream
-	r      *http.Request // as it is to be sent; its Body is in tape
-	target string
-	tape   *tape // nil without a body
-	again  bool  // may be sent again though an endpoint has seen it
-	hint   pool.Hint
-	tries  int
+	up      *upstream
+	message       // as it is to be sent; its Body is in tape
+	tape    *tape // nil without a body
+	again   bool  // may be sent again though an endpoint has seen it
+	hint    pool.Hint
+	tries   int
+	avoid   [4]string // room for hint.Avoid
+	one     try       // the first
 }
 
 // try is a request under way to one endpoint, and what came of it.
@@ -44,11 +45,15 @@ type try struct {
 	cancel context.CancelFunc // nil where the caller's context is used
 	start  time.Time
 	resp   *http.Response
+	fields []Field // of resp, where its Header is nil
 	err    error
+	body   answer
 }
 
-func newCall(up *upstream, r *http.Request, target string) *call {
-	c := &call{up: up, r: r, target: target, again: idempotent(r, &up.cfg.Retries)}
+func newCall(up *upstream, m message) *call {
+	r := m.Request
+	c := &call{up: up, message: m, again: m.idempotent(&up.cfg.Retries)}
+	c.hint.Avoid = c.avoid[:0]
 	if r.Body != nil && r.Body != http.NoBody {
 		c.tape = &tape{source: r.Body}
 		if c.again {
@@ -60,26 +65,26 @@ func newCall(up *upstream, r *http.Request, target string) *call {
 		if up.cfg.Hash == hashClient {
 			c.hint.Hash = xxh3.HashString(clientHost(r.RemoteAddr))
 		} else {
-			c.hint.Hash = xxh3.HashString(r.Host + target)
+			c.hint.Hash = xxh3.HashString(m.host + m.target)
 		}
 	}
 	return c
 }
 
 // idempotent says whether the same request may arrive twice (RFC 9110 9.2.2).
-func idempotent(r *http.Request, cfg *Retries) bool {
-	if len(r.Header["Upgrade"]) > 0 {
+func (m *message) idempotent(cfg *Retries) bool {
+	if m.has("upgrade") {
 		return false
 	}
-	switch r.Method {
+	switch m.Method {
 	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, http.MethodPut, http.MethodDelete:
 		return true
 	}
-	return cfg.IdempotencyKey && len(r.Header["Idempotency-Key"]) > 0
+	return cfg.IdempotencyKey && m.has("idempotency-key")
 }
 
 // run sends the request until it is answered or given up.
-func (c *call) run() (*http.Response, error) {
+func (c *call) run() (*http.Response, []Field, error) {
 	c.up.budget.request(time.Now())
 	defer func() {
 		if c.tape != nil {
@@ -97,9 +102,9 @@ func (c *call) run() (*http.Response, error) {
 			timer := time.NewTimer(wait)
 			select {
 			case <-timer.C:
-			case <-c.r.Context().Done():
+			case <-c.Context().Done():
 				timer.Stop()
-				return nil, c.up.count(contextError(c.r.Context()))
+				return nil, nil, c.up.count(contextError(c.Context()))
 			}
 		}
 	}
@@ -119,7 +124,11 @@ func (c *call) first() *try {
 
 // begin picks an endpoint. Where there is none the try has ended.
 func (c *call) begin(hint pool.Hint) *try {
-	t := &try{ctx: c.r.Context()}
+	t := &c.one
+	if c.tries > 0 || t.ctx != nil { // it may still be under way
+		t = new(try)
+	}
+	t.ctx = c.Context()
 	t.lease, t.err = c.up.pool.Pick(t.ctx, hint)
 	if t.err != nil {
 		t.err = refusal(t.ctx, t.err)
@@ -160,14 +169,14 @@ func over(ctx context.Context) bool {
 
 // send sends the request to the endpoint that was picked, and tells the pool.
 func (c *call) send(t *try) {
-	out := c.r
-	if t.ctx != c.r.Context() || c.tape != nil {
-		out = c.r.WithContext(t.ctx)
+	out := c.message
+	if t.ctx != c.Context() || c.tape != nil {
+		out.Request = c.WithContext(t.ctx)
 	}
 	if c.tape != nil {
 		out.Body = c.tape.take()
 	}
-	t.resp, t.err = c.up.links.to(t.lease.Address()).roundTrip(out, c.target)
+	t.resp, t.fields, t.err = c.up.links.to(t.lease.Address()).roundTrip(out)
 	o := pool.Outcome{Latency: time.Since(t.start)}
 	switch {
 	case t.err == nil:
@@ -210,14 +219,14 @@ func (c *call) good(t *try) bool { return t.err == nil && !c.unwelcome(t.resp) }
 // repeat says whether, and after what time, the request is to be sent again.
 func (c *call) repeat(t *try) (wait time.Duration, ok bool) {
 	cfg, stats := &c.up.cfg.Retries, c.up.stats
-	if c.good(t) || cfg.Off || over(c.r.Context()) {
+	if c.good(t) || cfg.Off || over(c.Context()) {
 		return 0, false
 	}
 	var e *Error
 	after, reason := time.Duration(0), RetryStatus
 	switch {
 	case t.err == nil:
-		after = retryAfter(t.resp, time.Now())
+		after = t.retryAfter(time.Now())
 		if !c.up.pool.Spare(c.hint.Avoid) && (after == 0 || after > cfg.RetryAfterMax) {
 			return 0, false // to repeat it where it was answered is of use only if we are told so
 		}
@@ -264,8 +273,11 @@ func backoff(cfg *Retries, n int) time.Duration {
 
 // retryAfter returns the time of a response's Retry-After; 0 if it has none
 // (RFC 9110 10.2.3).
-func retryAfter(resp *http.Response, now time.Time) time.Duration {
-	value := resp.Header.Get("Retry-After")
+func (t *try) retryAfter(now time.Time) time.Duration {
+	value := t.resp.Header.Get("Retry-After")
+	if t.resp.Header == nil {
+		value = firstOf(t.fields, "retry-after")
+	}
 	if seconds, err := strconv.ParseUint(value, 10, 31); err == nil {
 		return time.Duration(seconds) * time.Second
 	}
@@ -276,14 +288,14 @@ func retryAfter(resp *http.Response, now time.Time) time.Duration {
 }
 
 // deliver gives the caller what came of the last try.
-func (c *call) deliver(t *try) (*http.Response, error) {
+func (c *call) deliver(t *try) (*http.Response, []Field, error) {
 	if t.err != nil {
 		t.discard()
-		return nil, c.up.count(t.err)
+		return nil, nil, c.up.count(t.err)
 	}
-	t.resp.Request = c.r
+	t.resp.Request = c.Request
 	t.answer(c.up)
-	return t.resp, nil
+	return t.resp, t.fields, nil
 }
 
 // discard ends a try whose response nobody wants.

@@ -55,30 +55,31 @@ func (e *endpoint) retire() {
 	}
 }
 
-// roundTrip sends r for target.
-func (e *endpoint) roundTrip(r *http.Request, target string) (*http.Response, error) {
-	if err := checkTarget(target); err != nil {
+// roundTrip sends m.
+func (e *endpoint) roundTrip(m message) (*http.Response, []Field, error) {
+	r := m.Request
+	if err := checkTarget(m.target); err != nil {
 		closeBody(r)
-		return nil, unsent(err)
+		return nil, nil, unsent(err)
 	}
 	// HTTP/2 has no Upgrade (RFC 9113 8.2.2).
-	if e.fixed == protocolH1 || len(r.Header["Upgrade"]) > 0 {
-		return e.h1.roundTrip(r, r.Host, target)
+	if e.fixed == protocolH1 || m.has("upgrade") {
+		return e.h1.roundTrip(m)
 	}
 	if e.fixed == "" && !e.speaksH1.Load() && !e.speaksH2.Load() {
 		if err := e.learn(r.Context()); err != nil {
 			closeBody(r)
-			return nil, unsent(err)
+			return nil, nil, unsent(err)
 		}
 	}
 	if e.speaksH1.Load() {
-		return e.h1.roundTrip(r, r.Host, target)
+		return e.h1.roundTrip(m)
 	}
-	resp, err := e.h2.roundTrip(r, target)
+	resp, err := e.h2.roundTrip(m)
 	if errors.Is(err, errNotH2) && (r.Body == nil || r.Body == http.NoBody) {
-		return e.h1.roundTrip(r, r.Host, target)
+		return e.h1.roundTrip(m)
 	}
-	return resp, err
+	return resp, nil, err
 }
 
 // learn finds out what the endpoint speaks. One request does, the others wait.

@@ -71,7 +71,7 @@ func begin(s *httpSender, caller context.Context) *exchange {
 }
 
 // trace returns a context through which net/http tells the phases.
-func (x *exchange) trace(ctx context.Context) context.Context {
+func (x *exchange) trace(ctx context.Context, m *message) context.Context {
 	trace := &httptrace.ClientTrace{
 		GetConn: func(string) { x.enter(phaseConnect, x.s.up.cfg.DialTimeout) },
 		GotConn: func(httptrace.GotConnInfo) { x.enter(phaseSend, x.s.up.cfg.StallTimeout) },
@@ -81,10 +81,16 @@ func (x *exchange) trace(ctx context.Context) context.Context {
 			}
 		},
 	}
-	if outer := httptrace.ContextClientTrace(ctx); outer != nil && outer.Got1xxResponse != nil {
+	if early := m.early; early != nil || m.trace != nil && m.trace.Got1xxResponse != nil {
 		// With this hook set net/http leaves the bound to us; without, it counts
 		// them against the header's bytes.
-		trace.Got1xxResponse = func(int, textproto.MIMEHeader) error { x.inform(); return nil }
+		trace.Got1xxResponse = func(status int, h textproto.MIMEHeader) error {
+			x.inform()
+			if early != nil { // else that of the context is called beside this one
+				early(status, lowered(http.Header(h)))
+			}
+			return nil
+		}
 	}
 	return httptrace.WithClientTrace(ctx, trace)
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"strings"
 	"time"
 
 	wire "edgecdn/internal/h1"
@@ -195,8 +194,7 @@ func (x *h1Exchange) takeTrailers(section []byte) error {
 		if x.resp.Trailer == nil {
 			x.resp.Trailer = http.Header{}
 		}
-		name := strings.Clone(f.Name)
-		wire.Canonicalize(name)
+		name := wire.Canonical(f.Name)
 		x.resp.Trailer[name] = append(x.resp.Trailer[name], f.Value)
 	}
 	return io.EOF
@@ -204,7 +202,7 @@ func (x *h1Exchange) takeTrailers(section []byte) error {
 
 // switchProtocols hands the connection over after 101.
 func (x *h1Exchange) switchProtocols() error {
-	if x.request.Header.Get("Upgrade") == "" || x.upload != nil {
+	if firstOf(x.request.fields, "upgrade") == "" || x.upload != nil {
 		return errorf(KindUpgrade, "the origin switched protocols without being asked")
 	}
 	if x.unwatch != nil && !x.unwatch() {

@@ -17,7 +17,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/http/httptrace"
 	"net/url"
 	"strings"
 	"sync"
@@ -41,13 +40,11 @@ const (
 	continueWait = time.Second
 )
 
-type fieldLine struct{ Name, Value string }
-
 // h1Room is what an exchange works in.
 type h1Room struct {
 	out    []byte // the request
 	in     [h1Bytes]byte
-	fields [64]fieldLine
+	fields [64]Field
 }
 
 var h1Rooms = sync.Pool{New: func() any { return &h1Room{out: make([]byte, 0, h1Bytes)} }}
@@ -71,15 +68,15 @@ func (c *h1Client) retire() { c.pool.retire() }
 
 type h1Exchange struct {
 	client  *h1Client
-	request *http.Request
+	request message
 	start   time.Time
 	last    time.Time // the end of the whole; zero: none
 	resp    http.Response
+	fields  []Field // of resp
 	room    *h1Room
 	in      []byte // the room's, or a larger one for a long header
 	r, w    int    // in[r:w] has been read and not been used
 	head    wire.Response
-	trace   *httptrace.ClientTrace
 	upload  *h1Upload // nil where the request went out whole
 	unwatch func() bool
 
@@ -98,34 +95,35 @@ type h1Exchange struct {
 	uploadCut   bool  // and that is why the connection was cut
 }
 
-// roundTrip sends r for target and returns the response when its header is here.
-func (c *h1Client) roundTrip(r *http.Request, host, target string) (*http.Response, error) {
-	x := &h1Exchange{client: c, request: r, start: time.Now(), trace: httptrace.ContextClientTrace(r.Context())}
+// roundTrip sends m and returns the response, without a map of its fields, when its
+// header is here.
+func (c *h1Client) roundTrip(m message) (*http.Response, []Field, error) {
+	x := &h1Exchange{client: c, request: m, start: time.Now()}
 	if c.cfg.Timeout > 0 {
 		x.last = x.start.Add(c.cfg.Timeout)
 	}
 	c.stats.Active.Add(1)
 	x.room = h1Rooms.Get().(*h1Room)
 	x.in = x.room.in[:]
-	length := bodyLength(r)
-	if err := x.prepare(host, target, length); err != nil {
-		closeBody(r)
+	length := bodyLength(m.Request)
+	if err := x.prepare(length); err != nil {
+		closeBody(m.Request)
 		x.finish(false)
-		return nil, unsent(err)
+		return nil, nil, unsent(err)
 	}
 	if length > bodyHeld || length < 0 {
 		x.upload = newH1Upload(x, length)
 	}
 	if err := x.send(); err != nil {
 		x.finish(false)
-		return nil, err
+		return nil, nil, err
 	}
-	return &x.resp, nil
+	return &x.resp, x.fields, nil
 }
 
 // prepare writes the request, with its body if that is short.
-func (x *h1Exchange) prepare(host, target string, length int64) error {
-	out, bad := appendHead(x.room.out[:0], x.request, host, x.client.base, target, length)
+func (x *h1Exchange) prepare(length int64) error {
+	out, bad := appendHead(x.room.out[:0], &x.request, x.client.base, length)
 	if bad != nil {
 		return bad
 	}
@@ -135,7 +133,7 @@ func (x *h1Exchange) prepare(host, target string, length int64) error {
 		if _, err := io.ReadFull(x.request.Body, out[at:]); err != nil {
 			return x.ofCaller(errorf(KindRequest, "read the request's body: %w", err))
 		}
-		closeBody(x.request)
+		closeBody(x.request.Request)
 	}
 	x.room.out = out
 	return nil
@@ -172,7 +170,7 @@ func (x *h1Exchange) send() error {
 			return nil
 		}
 		stale := errors.Is(err, errStale)
-		again := stale || reused && x.w == 0 && ended(err) && x.upload == nil && bodyLength(x.request) == 0 && replayable(x.request)
+		again := stale || reused && x.w == 0 && ended(err) && x.upload == nil && bodyLength(x.request.Request) == 0 && x.request.replayable()
 		if again && replays < replaysMax && x.detach(false) {
 			fresh = replays > 0 || !stale // others have most likely gone with it
 			if !stale {

@@ -65,9 +65,9 @@ func ours(t *testing.T, method string, answer []byte, size int) (v verdict) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	resp, err := client.roundTrip(r, "client.example", "/")
+	resp, fields, err := client.roundTrip(message{Request: r, host: "client.example", target: "/"})
 	if v.err = err; err == nil {
-		v.head, v.status, v.fields = true, resp.StatusCode, fieldsOf(resp.Header)
+		v.head, v.status, v.fields = true, resp.StatusCode, fieldsOf(mapOf(fields))
 		var body bytes.Buffer
 		_, v.err = io.CopyBuffer(&body, struct{ io.Reader }{resp.Body}, make([]byte, size))
 		v.whole, v.body, v.trailers = v.err == nil, body.String(), fieldsOf(resp.Trailer)

@@ -10,10 +10,11 @@ import (
 	wire "edgecdn/internal/h1"
 )
 
-// appendHead appends the head of r: request line, Host, the fields of its header
-// but those that say how it is framed, and then what frames it. length is that of
-// the body, -1 for chunks, 0 for none.
-func appendHead(b []byte, r *http.Request, host, base, target string, length int64) ([]byte, *Error) {
+// appendHead appends the head of m: request line, Host, its fields but those that
+// say how it is framed, and then what frames it. length is that of the body, -1 for
+// chunks, 0 for none.
+func appendHead(b []byte, m *message, base string, length int64) ([]byte, *Error) {
+	r, target := m.Request, m.target
 	if !wire.IsToken(r.Method) {
 		return b, errorf(KindRequest, "%q is no method", r.Method)
 	}
@@ -22,17 +23,16 @@ func appendHead(b []byte, r *http.Request, host, base, target string, length int
 		b = append(b, base...)
 	}
 	b = append(append(b, target...), " HTTP/1.1\r\nHost: "...)
-	b = append(append(b, host...), '\r', '\n')
-	for name, values := range r.Header {
+	b = append(append(b, m.host...), '\r', '\n')
+	for i := range m.fields {
+		name, value := m.fields[i].Name, m.fields[i].Value
 		if framingField(name) {
 			continue
 		}
-		for _, value := range values {
-			if !wire.Sendable(name, value) {
-				return b, errorf(KindRequest, "the field %.80q or its value cannot be sent", name)
-			}
-			b = append(append(append(append(append(b, name...), ':', ' '), value...), '\r'), '\n')
+		if !wire.Sendable(name, value) {
+			return b, errorf(KindRequest, "the field %.80q or its value cannot be sent", name)
 		}
+		b = wire.AppendField(b, name, value)
 	}
 	switch {
 	case length < 0:
@@ -90,15 +90,15 @@ func appendTrailers(b []byte, r *http.Request) []byte {
 	return append(b, '\r', '\n')
 }
 
-// replayable reports whether r may be sent again on another connection where the
+// replayable reports whether m may be sent again on another connection where the
 // one that it was sent on turned out closed, without a byte of an answer
 // (RFC 9110 9.2.2, RFC 9112 9.3.1). Bodies are sent once.
-func replayable(r *http.Request) bool {
-	switch r.Method {
+func (m *message) replayable() bool {
+	switch m.Method {
 	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, http.MethodPut, http.MethodDelete:
 		return true
 	}
-	return len(r.Header["Idempotency-Key"]) > 0 || len(r.Header["X-Idempotency-Key"]) > 0
+	return m.has("idempotency-key") || m.has("x-idempotency-key")
 }
 
 // bodyLength returns how long the body of r is, -1 if that is not known.

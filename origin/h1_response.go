@@ -33,8 +33,10 @@ func (x *h1Exchange) answer() error {
 		if status == http.StatusContinue && x.upload != nil {
 			x.upload.proceed(true)
 		}
-		if x.trace != nil && x.trace.Got1xxResponse != nil {
-			if err := x.trace.Got1xxResponse(status, textproto.MIMEHeader(header(fields))); err != nil {
+		if early := x.request.early; early != nil {
+			early(status, fields)
+		} else if trace := x.request.trace; trace != nil && trace.Got1xxResponse != nil {
+			if err := trace.Got1xxResponse(status, textproto.MIMEHeader(mapOf(fields))); err != nil {
 				return errorf(KindInternal, "informational response: %w", err)
 			}
 		}
@@ -42,7 +44,7 @@ func (x *h1Exchange) answer() error {
 }
 
 // readHead reads one header section. Its strings point into bytes of their own.
-func (x *h1Exchange) readHead() ([]fieldLine, error) {
+func (x *h1Exchange) readHead() ([]Field, error) {
 	for from := x.r; ; {
 		end, next, fault := wire.SectionEnd(x.in[:x.w], from)
 		if fault != 0 {
@@ -99,36 +101,21 @@ func (x *h1Exchange) more() (moved int, err error) {
 	return moved, err
 }
 
-// header makes the map that net/http has. It takes the names for itself.
-func header(fields []fieldLine) http.Header {
-	h := make(http.Header, len(fields))
-	values := make([]string, len(fields))
-	for i, f := range fields {
-		wire.Canonicalize(f.Name)
-		if have, twice := h[f.Name]; twice {
-			h[f.Name] = append(have, f.Value)
-			continue
-		}
-		values[i] = f.Value
-		h[f.Name] = values[i : i+1 : i+1]
-	}
-	return h
-}
-
 // begin judges the final header and makes the response of it.
-func (x *h1Exchange) begin(fields []fieldLine) error {
-	head, r := &x.head, x.request
+func (x *h1Exchange) begin(fields []Field) error {
+	head, r := &x.head, x.request.Request
 	framing, fault := head.Body(r.Method)
 	if fault != 0 {
 		return fault
 	}
 	x.resp = http.Response{
 		StatusCode: head.Status, Status: statusLine(head), ProtoMajor: 1, ProtoMinor: head.Minor, Proto: "HTTP/1.1",
-		Header: header(fields), Body: http.NoBody, Request: r, ContentLength: framing,
+		Body: http.NoBody, Request: r, ContentLength: framing,
 	}
 	if head.Minor == 0 {
 		x.resp.Proto = "HTTP/1.0"
 	}
+	x.fields = append(make([]Field, 0, len(fields)+8), fields...) // the cache adds some of its own
 	x.conn.used = true
 	x.guard.Lock()
 	x.answered = true
@@ -168,8 +155,13 @@ func statusLine(head *wire.Response) string {
 
 // announce moves the names in Trailer to where net/http has them.
 func (x *h1Exchange) announce() {
-	for _, value := range x.resp.Header["Trailer"] {
-		for name := range strings.SplitSeq(value, ",") {
+	kept := x.fields[:0]
+	for _, f := range x.fields {
+		if f.Name != "trailer" {
+			kept = append(kept, f)
+			continue
+		}
+		for name := range strings.SplitSeq(f.Value, ",") {
 			name = textproto.CanonicalMIMEHeaderKey(strings.Trim(name, " \t"))
 			if !wire.IsToken(name) || !wire.TrailerField(strings.ToLower(name)) {
 				continue
@@ -180,19 +172,22 @@ func (x *h1Exchange) announce() {
 			x.resp.Trailer[name] = nil
 		}
 	}
-	delete(x.resp.Header, "Trailer")
+	x.fields = kept
 }
 
 // persistent says whether the connection can be used again once the body has been
 // read. What lies behind it in the buffer was asked for by nobody.
 func (x *h1Exchange) persistent() bool {
 	return x.r == x.w && x.framing != wire.ToClose && x.head.Persistent(x.head.Minor) && !x.request.Close &&
-		!hasClose(x.request.Header["Connection"])
+		!hasClose(x.request.fields)
 }
 
-func hasClose(values []string) bool {
-	for _, value := range values {
-		for member := range strings.SplitSeq(value, ",") {
+func hasClose(fields []Field) bool {
+	for _, f := range fields {
+		if !strings.EqualFold(f.Name, "connection") {
+			continue
+		}
+		for member := range strings.SplitSeq(f.Value, ",") {
 			if strings.EqualFold(strings.Trim(member, " \t"), "close") {
 				return true
 			}

@@ -37,7 +37,7 @@ type h1Upload struct {
 
 func newH1Upload(x *h1Exchange, length int64) *h1Upload {
 	u := &h1Upload{x: x, length: length, done: make(chan struct{})}
-	if strings.EqualFold(x.request.Header.Get("Expect"), "100-continue") {
+	if strings.EqualFold(firstOf(x.request.fields, "expect"), "100-continue") {
 		u.expects, u.answers = true, make(chan bool, 1)
 	}
 	return u
@@ -61,7 +61,7 @@ func (u *h1Upload) proceed(wanted bool) {
 }
 
 // close closes the request's body, once.
-func (u *h1Upload) close() { u.closing.Do(func() { closeBody(u.x.request) }) }
+func (u *h1Upload) close() { u.closing.Do(func() { closeBody(u.x.request.Request) }) }
 
 // over is called when the answer is whole, or given up. It says whether the request
 // has gone out whole, too.
@@ -193,7 +193,7 @@ func (u *h1Upload) sendChunks(c *h1Conn, room []byte) error {
 		}
 		switch {
 		case err == io.EOF:
-			return u.write(c, appendTrailers(nil, u.x.request))
+			return u.write(c, appendTrailers(nil, u.x.request.Request))
 		case err != nil:
 			return errorf(KindRequest, "read the request's body: %w", err)
 		}

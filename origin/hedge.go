@@ -13,8 +13,8 @@ import (
 
 // mayHedge says whether the request may be at two endpoints at once.
 func (c *call) mayHedge() bool {
-	return c.up.cfg.Hedging.Enabled && c.tape == nil && len(c.r.Header["Upgrade"]) == 0 &&
-		(c.r.Method == http.MethodGet || c.r.Method == http.MethodHead)
+	return c.up.cfg.Hedging.Enabled && c.tape == nil && !c.has("upgrade") &&
+		(c.Method == http.MethodGet || c.Method == http.MethodHead)
 }
 
 // hedged is a first try and, if it is late, a second beside it. It returns the

@@ -65,9 +65,10 @@ const (
 	closePause = 50 * time.Millisecond
 )
 
-// roundTrip sends r for target and watches over each phase.
-func (s *httpSender) roundTrip(r *http.Request, target string) (*http.Response, error) {
-	u, err := targetURL(s.up.base, r.Host, target)
+// roundTrip sends m and watches over each phase.
+func (s *httpSender) roundTrip(m message) (*http.Response, error) {
+	r := m.Request
+	u, err := targetURL(s.up.base, m.host, m.target)
 	if limit := int64(s.up.cfg.Connections) * waitingPerConnection; err == nil && s.waiting.Load() >= limit {
 		err = errorf(KindConnectionLimit, "%d requests wait for a connection already", limit)
 	}
@@ -76,8 +77,11 @@ func (s *httpSender) roundTrip(r *http.Request, target string) (*http.Response, 
 		return nil, unsent(err)
 	}
 	x := begin(s, r.Context())
-	out := r.WithContext(x.trace(x.ctx))
-	out.URL = u
+	out := r.WithContext(x.trace(x.ctx, &m))
+	out.URL, out.Host, out.Header, out.GetBody = u, m.host, mapOf(m.fields), nil // a body is sent once
+	if out.Header["User-Agent"] == nil {
+		out.Header["User-Agent"] = nil // an entry without values keeps net/http from adding its own name
+	}
 	if r.Body != nil && r.Body != http.NoBody {
 		out.Body = &upload{r.Body, x}
 	}

@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/http"
+	"net/http/httptrace"
 	"os"
 	"reflect"
 	"slices"
@@ -253,15 +254,58 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		closeBody(r)
 		return nil, errorf(KindInternal, "the request's context names no origin")
 	}
-	up := (*t.upstreams.Load())[to.origin]
-	if up == nil {
-		closeBody(r)
-		return nil, errorf(KindNotFound, "no origin is configured under the name %q", to.origin)
+	up, err := t.upstream(r, to.origin)
+	if err != nil {
+		return nil, err
 	}
 	if up.files != nil {
 		return up.files.roundTrip(r, to.target)
 	}
-	return up.roundTrip(r, to.target)
+	resp, fields, err := up.roundTrip(message{Request: r, target: to.target, fields: listOf(r.Header), trace: httptrace.ContextClientTrace(r.Context())})
+	if err != nil {
+		return nil, err
+	}
+	if resp.Header == nil {
+		resp.Header = mapOf(fields)
+	}
+	return resp, nil
+}
+
+// Forward is RoundTrip for those who have the fields of a header as a list, names in
+// lower case, and want no maps of them: r.Header and what the context says of the
+// target are not looked at, and the fields of the response are in the list alone,
+// which is the caller's. early takes the fields of 1xx responses, but those are its
+// own during the call only.
+func (t *Transport) Forward(r *http.Request, origin, target string, fields []Field, early func(status int, fields []Field)) (*http.Response, []Field, error) {
+	up, err := t.upstream(r, origin)
+	if err != nil {
+		return nil, nil, err
+	}
+	var resp *http.Response
+	if up.files != nil {
+		out := r.WithContext(r.Context())
+		out.Header = mapOf(fields)
+		resp, err = up.files.roundTrip(out, target)
+	} else {
+		resp, fields, err = up.roundTrip(message{Request: r, target: target, fields: fields, early: early})
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	if resp.Header != nil {
+		fields, resp.Header = lowered(resp.Header), nil
+	}
+	return resp, fields, nil
+}
+
+// upstream returns the origin of that name. Where there is none r's body is closed.
+func (t *Transport) upstream(r *http.Request, name string) (*upstream, error) {
+	up := (*t.upstreams.Load())[name]
+	if up == nil {
+		closeBody(r)
+		return nil, errorf(KindNotFound, "no origin is configured under the name %q", name)
+	}
+	return up, nil
 }
 
 // Delimited says that a response's body ends where its connection does: nobody

@@ -10,7 +10,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"maps"
 	"net/http"
 	"net/url"
 	"strings"
@@ -108,44 +107,16 @@ func (up *upstream) poolConfig() pool.Config {
 	return cfg
 }
 
-// roundTrip sends r for target.
-func (up *upstream) roundTrip(r *http.Request, target string) (*http.Response, error) {
+// roundTrip sends m.
+func (up *upstream) roundTrip(m message) (*http.Response, []Field, error) {
 	up.stats.Requests.Add(1)
-	out, err := up.outgoing(r)
-	if err != nil {
-		closeBody(r)
-		return nil, up.count(err)
+	m.host = cmp.Or(up.cfg.Host, m.Host)
+	if !httpguts.ValidHostHeader(m.host) || strings.ContainsAny(m.host, "/?#@\\") {
+		closeBody(m.Request)
+		return nil, nil, up.count(errorf(KindRequest, "%q is no host", m.host))
 	}
-	resp, err := newCall(up, out, target).run()
-	if err != nil {
-		return nil, err
-	}
-	resp.Request = r
-	return resp, nil
-}
-
-// outgoing returns the request as it is to be sent: what r says and nothing else.
-func (up *upstream) outgoing(r *http.Request) (*http.Request, error) {
-	out := new(http.Request)
-	*out = *r
-	out.GetBody = nil // a body is sent once
-	if out.Host = r.Host; up.cfg.Host != "" {
-		out.Host = up.cfg.Host
-	}
-	if !httpguts.ValidHostHeader(out.Host) || strings.ContainsAny(out.Host, "/?#@\\") {
-		return nil, errorf(KindRequest, "%q is no host", out.Host)
-	}
-	if out.Host == "" {
-		out.Host = up.base.Host
-	}
-	if _, ok := r.Header["User-Agent"]; !ok {
-		// An entry without values keeps net/http from adding its own name.
-		if out.Header = maps.Clone(r.Header); out.Header == nil {
-			out.Header = make(http.Header, 1)
-		}
-		out.Header["User-Agent"] = nil
-	}
-	return out, nil
+	m.host = cmp.Or(m.host, up.base.Host)
+	return newCall(up, m).run()
 }
 
 // count counts a failure and returns it.

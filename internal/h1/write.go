@@ -2,6 +2,7 @@ package h1
 
 import (
 	"net/http"
+	"net/textproto"
 	"strconv"
 	"unsafe"
 )
@@ -63,15 +64,5 @@ func Sendable(name, value string) bool {
 // IsToken reports whether s is a token (RFC 9110 5.6.2).
 func IsToken(s string) bool { return isToken(s) }
 
-// Canonicalize puts a name that was read, and so points into bytes of the
-// caller's, into the form of net/http's maps, in place.
-func Canonicalize(name string) {
-	b := unsafe.Slice(unsafe.StringData(name), len(name))
-	upper := true
-	for i, c := range b {
-		if upper && 'a' <= c && c <= 'z' {
-			b[i] = c - ('a' - 'A')
-		}
-		upper = c == '-'
-	}
-}
+// Canonical returns a name in the form of net/http's maps.
+func Canonical(name string) string { return textproto.CanonicalMIMEHeaderKey(name) }
