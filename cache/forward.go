@@ -179,9 +179,12 @@ func drop(fields []Field, name string) []Field {
 
 // forwardsLeft returns the Max-Forwards to send on with OPTIONS (RFC 9110 7.6.2).
 func forwardsLeft(r *Request) (string, bool) {
-	value, _ := r.Field("max-forwards")
+	value, ok := r.Field("max-forwards")
+	if !ok || r.Method != http.MethodOptions {
+		return "", false
+	}
 	n, err := strconv.ParseUint(value, 10, 31)
-	if r.Method != http.MethodOptions || err != nil || n == 0 {
+	if err != nil || n == 0 {
 		return "", false
 	}
 	return strconv.FormatUint(n-1, 10), true

@@ -59,6 +59,9 @@ type Request struct {
 	FromFile bool
 	// Route is matched once, by the engine, before anything is looked up.
 	Route *route.Route
+	// Spent is set by a handler that has answered and kept nothing of the request, so
+	// that the engine may use its record again.
+	Spent bool
 	// Outcome is filled in by whoever answers and read by the access log.
 	Outcome Outcome
 

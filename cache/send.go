@@ -319,6 +319,7 @@ func (x *exchange) pass(fwd Fwd, detail string) {
 		}
 	}
 	x.relay(resp, got.fields, got.sized)
+	x.r.Spent = !x.r.HasBody && posted == nil
 }
 
 // own is the client's request as it goes on, with its body.

@@ -177,13 +177,14 @@ func (c *call) send(t *try) {
 		out.Body = c.tape.take()
 	}
 	t.resp, t.fields, t.err = c.up.links.to(t.lease.Address()).roundTrip(out)
-	o := pool.Outcome{Latency: time.Since(t.start)}
+	now := time.Now()
+	o := pool.Outcome{Latency: now.Sub(t.start)}
 	switch {
 	case t.err == nil:
 		if o.Failed = c.unwelcome(t.resp); o.Failed {
 			o.Answered = true
 		} else {
-			c.up.delays.observe(time.Now(), o.Latency)
+			c.up.delays.observe(now, o.Latency)
 		}
 	case over(t.ctx) || !blames(t.err):
 		o.Canceled = true

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	wire "edgecdn/internal/h1"
 )
 
 type h1Conn struct {
@@ -43,6 +45,7 @@ type h1Conn struct {
 	sent, n  int
 	err      error
 	alive    bool
+	one      [1]byte
 }
 
 func newH1Conn(nc net.Conn, stats *Stats) *h1Conn {
@@ -149,8 +152,7 @@ func (c *h1Conn) fresh() bool {
 }
 
 func (c *h1Conn) checkRaw(fd uintptr) bool {
-	var one [1]byte
-	_, _, err := unix.Recvfrom(int(fd), one[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+	_, err := wire.PeekNow(int(fd), c.one[:])
 	c.alive = err == unix.EAGAIN
 	return true
 }
@@ -210,7 +212,7 @@ func (c *h1Conn) fillRaw(fd uintptr) bool {
 		return err != nil || n < len(c.question)
 	}
 	for {
-		n, err := unix.Read(int(fd), c.answer)
+		n, err := wire.ReadNow(int(fd), c.answer)
 		switch {
 		case err == unix.EINTR:
 			continue
@@ -229,7 +231,7 @@ func (c *h1Conn) fillRaw(fd uintptr) bool {
 // writeRaw writes what the socket takes at once.
 func writeRaw(fd int, b []byte) (n int, err error) {
 	for n < len(b) {
-		m, err := unix.Write(fd, b[n:])
+		m, err := wire.SendNow(fd, b[n:])
 		switch {
 		case err == unix.EINTR:
 			continue

@@ -116,7 +116,7 @@ func (n *node) open(cfg *config.Config) (err error) {
 	}
 	n.access = access.New()
 	n.server, err = server.New(cfg.Server, server.Seam{
-		Seam:     gate.Seam{Match: n.match, Judge: n.access.Judge, Lookup: n.cache.Lookup, Handler: n.keepPurges(n.cache)},
+		Seam:     gate.Seam{Match: n.match, Judge: n.access.Judge, Lookup: n.cache.Lookup, Handler: n.keepPurges(n.cache), Bare: bare},
 		ClientCA: func(name string) string { return n.table.Load().ClientCA(name) },
 		Draining: func() { n.state.enter(draining); n.tellPhase() },
 		Proofs:   &n.texts,

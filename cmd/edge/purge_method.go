@@ -11,6 +11,9 @@ import (
 // methodPurge is let in where a route says so.
 const methodPurge = "PURGE"
 
+// bare says for what the handler needs no header but the cache's.
+func bare(r *cache.Request) bool { return r.Method != methodPurge }
+
 // keepPurges lets all but PURGE through to next: no origin ever sees one.
 func (n *node) keepPurges(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -69,6 +69,7 @@ type Exchange struct {
 	own      bool // the request's strings are its own
 	entry    record
 	line     []byte
+	response response
 }
 
 // Reply is a short answer of the edge's own: an error, a redirect.
@@ -125,10 +126,13 @@ func (x *Exchange) End() {
 	g.stats.finished(x, took)
 	g.lines.write(x, took)
 	g.inflight.leave(x.Request.Proto)
-	if x.general {
-		// What the handler has seen is left to the garbage collector: fills that
-		// outlive their request must not read the next one's fields.
+	if x.general && (!x.Request.Spent || x.Aborted) {
+		// What the handler has seen is left to the garbage collector: who outlives
+		// the request must not read the next one's fields.
 		return
+	}
+	if x.general {
+		x.response = response{}
 	}
 	x.Hit, x.TLS = cache.Hit{}, nil
 	g.pool.Put(x)
@@ -150,7 +154,8 @@ func (x *Exchange) Own() {
 // visibly. ctx should derive from Gate.Requests and end when the client is known
 // to be gone.
 func (x *Exchange) Serve(ctx context.Context, s Stream) {
-	w := response{x: x, stream: s}
+	w := &x.response
+	w.x, w.stream = x, s
 	w.serve(ctx)
 }
 

@@ -50,6 +50,10 @@ type Seam struct {
 	// http.ResponseController, io.ReaderFrom, and Hijack over HTTP/1.1. To break
 	// a response off visibly, panic with http.ErrAbortHandler.
 	Handler http.Handler
+	// Bare says that Handler looks neither at the header nor at the URL of an
+	// *http.Request that it gets for a request without a body, so that none need be
+	// made: it has the cache.Request. May be nil.
+	Bare func(*cache.Request) bool
 }
 
 // ChallengePath is where those who issue certificates look for proof (RFC 8555 8.3).

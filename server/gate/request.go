@@ -21,6 +21,9 @@ import (
 func (w *response) request(ctx context.Context) (*http.Request, bool) {
 	x := w.x
 	req := &x.Request
+	if bare := x.door.seam.Bare; bare != nil && !req.HasBody && surelyURL(req.Target) && bare(req) {
+		return w.bareRequest(ctx), true
+	}
 	target, err := url.ParseRequestURI(req.Target)
 	if err != nil {
 		return nil, false
@@ -61,6 +64,36 @@ func (w *response) request(ctx context.Context) (*http.Request, bool) {
 	r = r.WithContext(cache.NewContext(ctx, req))
 	w.body.request = r // the one that handlers look for trailers in
 	return r, true
+}
+
+// bareRequest is request for a handler that looks neither at header nor at URL.
+func (w *response) bareRequest(ctx context.Context) *http.Request {
+	x := w.x
+	req := &x.Request
+	r := http.Request{
+		Method: req.Method, Host: req.Authority, RequestURI: req.Target, RemoteAddr: req.Client.String(), TLS: x.TLS,
+		Proto: x.version(), ProtoMajor: int(req.Proto), Body: http.NoBody,
+	}
+	if req.Proto == cache.HTTP1 && !x.HTTP10 {
+		r.ProtoMinor = 1
+	}
+	w.body.request = r.WithContext(cache.NewContext(ctx, req))
+	return w.body.request
+}
+
+// surelyURL says whether a target is a URL at a glance: others are parsed.
+func surelyURL(target string) bool {
+	if target == "" || target[0] != '/' {
+		return false
+	}
+	for i := range len(target) {
+		switch c := target[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', strings.IndexByte("-._~/?=&:,+", c) >= 0:
+		default:
+			return false
+		}
+	}
+	return true
 }
 
 // announce moves the names in Trailer to where net/http has them.

@@ -4,6 +4,7 @@ package h1
 // something in it, and the waits for more.
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -72,6 +73,12 @@ type conn struct {
 	lingers  bool // the client may still be sending
 	gone     bool // the client has said that it sends no more
 	taken    bool // by a handler
+
+	requestsCtx context.Context // of requests without a body; nil before the first
+	endRequests context.CancelFunc
+	look        *time.Timer // of watch; nil before the first
+	looking     sync.Mutex  // guards watched, and its state
+	watched     *watch
 }
 
 func newConn(e *Engine, nc net.Conn, state *tls.ConnectionState) *conn {
@@ -101,6 +108,15 @@ func newConn(e *Engine, nc net.Conn, state *tls.ConnectionState) *conn {
 func (c *conn) end(x *gate.Exchange) {
 	c.exchange = nil
 	x.End()
+}
+
+// requestContext returns a context that ends with the connection, for requests that
+// nobody can read from any more when their handler has returned: one for all of them.
+func (c *conn) requestContext() (context.Context, context.CancelFunc) {
+	if c.requestsCtx == nil {
+		c.requestsCtx, c.endRequests = context.WithCancel(c.engine.door.Requests())
+	}
+	return c.requestsCtx, c.endRequests
 }
 
 // drain asks an idle connection to close. It runs on another goroutine.
@@ -227,7 +243,7 @@ func (c *conn) took(n int, err error) error {
 func (c *conn) readRaw(fd uintptr) bool {
 	c.hold()
 	for {
-		n, err := rawRead(int(fd), c.in[c.w:])
+		n, err := wire.ReadNow(int(fd), c.in[c.w:])
 		switch {
 		case err == unix.EINTR:
 			continue

@@ -27,11 +27,12 @@ import (
 // Engine serves the connections of one listener. Its methods may be called from
 // any goroutine.
 type Engine struct {
-	door  *gate.Door
-	stats *Stats
-	ins   sync.Pool // of *inRoom
-	outs  sync.Pool // of *outRoom
-	date  atomic.Pointer[date]
+	door    *gate.Door
+	stats   *Stats
+	ins     sync.Pool // of *inRoom
+	outs    sync.Pool // of *outRoom
+	streams sync.Pool // of *stream, of requests without a body
+	date    atomic.Pointer[date]
 
 	draining atomic.Bool
 	mu       sync.Mutex // guards what follows
@@ -68,6 +69,7 @@ type date struct {
 func New(door *gate.Door, stats *Stats) *Engine {
 	e := &Engine{door: door, stats: stats, conns: map[*conn]struct{}{}}
 	e.ins.New = func() any { return new(inRoom) }
+	e.streams.New = func() any { return new(stream) }
 	e.outs.New = func() any { return new(outRoom) }
 	e.date.Store(&date{})
 	return e

@@ -247,16 +247,30 @@ func (c *conn) handle(x *gate.Exchange, length int64) bool {
 	if c.r == c.w {
 		c.release()
 	}
-	ctx, cancel := context.WithCancel(c.engine.door.Requests())
-	defer cancel()
-	s := newStream(c, x, length, cancel)
+	var s *stream
+	var ctx context.Context
+	var cancel context.CancelFunc
+	if length == 0 {
+		s = c.engine.streams.Get().(*stream)
+		ctx, cancel = c.requestContext()
+	} else {
+		s = new(stream)
+		ctx, cancel = context.WithCancel(c.engine.door.Requests())
+		defer cancel()
+	}
+	s.begin(c, x, length, cancel)
 	x.Serve(ctx, s)
 	open := s.finish()
 	c.end(x)
 	if c.taken {
 		c.engine.stats.Hijacked.Add(-1)
 	}
-	return open && !c.closing && c.leftover(&s.body)
+	open = open && !c.closing && c.leftover(&s.body)
+	if length == 0 && open { // else it may have been taken, or worse
+		*s = stream{}
+		c.engine.streams.Put(s)
+	}
+	return open
 }
 
 // leftover reads away what is left of a body that nobody wants, so that the

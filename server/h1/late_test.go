@@ -23,7 +23,8 @@ func TestLateRead(t *testing.T) {
 	c := newConn(e.Engine, server, nil)
 	c.request.Continue = true
 	x := e.door.Begin(cache.HTTP1)
-	s := newStream(c, x, 5, func() {})
+	s := new(stream)
+	s.begin(c, x, 5, func() {})
 	s.finish()
 	x.End()
 	if n, err := s.Read(make([]byte, 5)); n != 0 || !errors.Is(err, http.ErrBodyReadAfterClose) {

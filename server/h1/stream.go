@@ -27,8 +27,8 @@ var (
 	_ gate.Copier   = (*stream)(nil)
 )
 
-// stream is one exchange on the general path. It is never used again: transports
-// may read from it long after.
+// stream is one exchange on the general path. One with a body serves no other:
+// transports may read from it long after.
 type stream struct {
 	c      *conn
 	x      *gate.Exchange
@@ -48,14 +48,13 @@ type stream struct {
 	ended    bool
 }
 
-func newStream(c *conn, x *gate.Exchange, length int64, gone context.CancelFunc) *stream {
-	s := &stream{c: c, x: x, http10: x.HTTP10, body: newBody(c, length)}
+func (s *stream) begin(c *conn, x *gate.Exchange, length int64, gone context.CancelFunc) {
+	*s = stream{c: c, x: x, http10: x.HTTP10, body: newBody(c, length)}
 	s.watch.c, s.watch.gone, s.body.over = c, gone, &s.over
 	s.expected.Store(c.request.Continue && !s.http10 && length != 0)
 	if s.body.ended {
 		s.watch.start()
 	}
-	return s
 }
 
 // finish ends what the handler may have left behind, and reports whether the

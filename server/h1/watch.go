@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"os"
-	"sync"
 	"time"
 )
 
@@ -20,38 +19,48 @@ type watch struct {
 	c    *conn
 	gone context.CancelFunc
 
-	mu      sync.Mutex // guards what follows
-	timer   *time.Timer
+	// Guarded by the connection's looking.
+	begun   bool
 	done    chan struct{} // closed when nobody reads; nil before the timer has fired
 	stopped bool
 }
 
 func (w *watch) start() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if !w.stopped && w.timer == nil {
-		w.timer = time.AfterFunc(watchAfter, w.run)
+	c := w.c
+	c.looking.Lock()
+	defer c.looking.Unlock()
+	if w.stopped || w.begun {
+		return
+	}
+	w.begun, c.watched = true, w
+	if c.look == nil {
+		c.look = time.AfterFunc(watchAfter, c.lookOut)
+	} else {
+		c.look.Reset(watchAfter)
 	}
 }
 
-func (w *watch) run() {
-	w.mu.Lock()
-	if w.stopped {
-		w.mu.Unlock()
+// lookOut is the timer's. It may come late, for the next watch; that looks early then.
+func (c *conn) lookOut() {
+	c.looking.Lock()
+	w := c.watched
+	c.watched = nil
+	if w == nil {
+		c.looking.Unlock()
 		return
 	}
 	w.done = make(chan struct{})
-	w.c.readBy(time.Time{})
-	w.mu.Unlock()
+	c.readBy(time.Time{})
+	c.looking.Unlock()
 	defer close(w.done)
-	for w.c.makeRoom(inBytes) == nil { // else so much is waiting that nobody looks further
-		err := w.c.read()
+	for c.makeRoom(inBytes) == nil { // else so much is waiting that nobody looks further
+		err := c.read()
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			return
 		}
 		if err != nil {
-			w.c.gone = true
-			w.c.engine.stats.ClientsGone.Add(1)
+			c.gone = true
+			c.engine.stats.ClientsGone.Add(1)
 			w.gone()
 			return
 		}
@@ -60,17 +69,19 @@ func (w *watch) run() {
 
 // stop ends the watch; the connection's input is the caller's again.
 func (w *watch) stop() {
-	w.mu.Lock()
+	c := w.c
+	c.looking.Lock()
+	if c.watched == w {
+		c.watched = nil
+		c.look.Stop()
+	}
 	w.stopped = true
 	done := w.done
-	if w.timer != nil {
-		w.timer.Stop()
-	}
-	w.mu.Unlock()
+	c.looking.Unlock()
 	if done == nil {
 		return
 	}
-	w.c.readBy(time.Unix(1, 0)) // wakes it
+	c.readBy(time.Unix(1, 0)) // wakes it
 	<-done
-	w.c.readBy(time.Time{})
+	c.readBy(time.Time{})
 }

@@ -11,6 +11,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	wire "edgecdn/internal/h1"
 )
 
 const (
@@ -108,13 +110,13 @@ func (c *conn) writeRaw(fd uintptr) bool {
 		var err error
 		switch head, body := c.vector[0], c.vector[1]; {
 		case len(body) == 0:
-			n, err = rawSend(int(fd), head)
+			n, err = wire.SendNow(int(fd), head)
 		case len(head) == 0:
-			n, err = rawSend(int(fd), body)
+			n, err = wire.SendNow(int(fd), body)
 		case len(body) > apartMin && len(body) <= apartMax:
-			if n, err = rawSend(int(fd), head); n == len(head) {
+			if n, err = wire.SendNow(int(fd), head); n == len(head) {
 				var more int
-				more, err = rawSend(int(fd), body)
+				more, err = wire.SendNow(int(fd), body)
 				n += max(more, 0)
 			}
 		default:
@@ -122,7 +124,7 @@ func (c *conn) writeRaw(fd uintptr) bool {
 				c.iovecs[i].Base = unsafe.SliceData(b)
 				c.iovecs[i].SetLen(len(b))
 			}
-			n, err = rawWritev(int(fd), &c.iovecs)
+			n, err = wire.WritevNow(int(fd), &c.iovecs)
 			c.iovecs = [2]unix.Iovec{}
 		}
 		switch {
@@ -197,6 +199,9 @@ func (c *conn) direct(send func(*net.TCPConn) (int64, error)) (int64, error) {
 
 // close ends the connection so that the client can read what it was sent.
 func (c *conn) close() {
+	if c.endRequests != nil {
+		c.endRequests()
+	}
 	_ = c.flush() // nobody is left to tell
 	c.guard.close()
 	switch {

@@ -1,6 +1,6 @@
 package h1
 
-// system.go has the system calls of the hit path. They do not wait, as sockets here
+// system.go has the system calls of engine and client. They do not wait, as sockets here
 // never block: so they are made without telling the scheduler, which else would take
 // the processor away from a call that copies for 20 µs, and wake others for it.
 
@@ -11,21 +11,27 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// rawRead reads from a socket that does not block.
-func rawRead(fd int, b []byte) (int, error) {
+// ReadNow reads from a socket that does not block.
+func ReadNow(fd int, b []byte) (int, error) {
 	n, _, errno := unix.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
 	return result(n, errno)
 }
 
-// rawSend writes to a socket that does not block.
-func rawSend(fd int, b []byte) (int, error) {
+// SendNow writes to a socket that does not block.
+func SendNow(fd int, b []byte) (int, error) {
 	n, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), unix.MSG_NOSIGNAL, 0, 0)
 	return result(n, errno)
 }
 
-// rawWritev writes what two vectors point at to a socket that does not block.
-func rawWritev(fd int, vectors *[2]unix.Iovec) (int, error) {
+// WritevNow writes what two vectors point at to a socket that does not block.
+func WritevNow(fd int, vectors *[2]unix.Iovec) (int, error) {
 	n, _, errno := unix.RawSyscall(unix.SYS_WRITEV, uintptr(fd), uintptr(unsafe.Pointer(vectors)), 2)
+	return result(n, errno)
+}
+
+// PeekNow looks at what a socket that does not block would read, and leaves it there.
+func PeekNow(fd int, b []byte) (int, error) {
+	n, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), unix.MSG_PEEK|unix.MSG_DONTWAIT, 0, 0)
 	return result(n, errno)
 }
 
