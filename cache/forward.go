@@ -63,10 +63,11 @@ func conditional(name string) bool {
 
 // Forwarder is a RoundTripper that takes the fields of a header as a list, names in
 // lower case, and gives those of the response so. Of r it looks at neither header nor
-// URL, and the response has none of the former; early gets 1xx responses, whose
+// URL, and the response has none of the former; keyed says that Idempotency-Key makes
+// a request one that may be sent again; early gets 1xx responses, whose
 // fields are its own during the call only.
 type Forwarder interface {
-	Forward(r *http.Request, origin, target string, fields []Field, early func(status int, fields []Field)) (*http.Response, []Field, error)
+	Forward(r *http.Request, origin, target string, fields []Field, keyed bool, early func(status int, fields []Field)) (*http.Response, []Field, error)
 }
 
 // question is a request on its way to an origin.
@@ -74,6 +75,7 @@ type question struct {
 	request        *http.Request // all but header and target
 	origin, target string
 	fields         []Field
+	keyed          bool                             // Idempotency-Key is trusted
 	early          func(status int, fields []Field) // of 1xx but 100 and 101; may be nil
 }
 
@@ -125,14 +127,14 @@ func (c *Cache) outgoingOf(r *Request, asIs bool, origin string) question {
 	}
 	fields = c.appendForwarded(fields, r, authority)
 	fields = setRules(fields, &r.Route.Request)
-	return question{origin: origin, target: r.Route.Target(r.Target), fields: fields}
+	return question{origin: origin, target: r.Route.Target(r.Target), fields: fields, keyed: r.Route.IdempotencyKey}
 }
 
 // forward sends a question and returns the response, and its fields as a list that is the
 // caller's.
 func (c *Cache) forward(q *question) (*http.Response, []Field, error) {
 	if c.forwarder != nil {
-		return c.forwarder.Forward(q.request, q.origin, q.target, q.fields, q.early)
+		return c.forwarder.Forward(q.request, q.origin, q.target, q.fields, q.keyed, q.early)
 	}
 	path, query := splitTarget(q.target)
 	ctx := c.direct(q.request.Context(), q.origin, q.target)

@@ -52,7 +52,7 @@ type try struct {
 
 func newCall(up *upstream, m message) *call {
 	r := m.Request
-	c := &call{up: up, message: m, again: m.idempotent(&up.cfg.Retries)}
+	c := &call{up: up, message: m, again: m.idempotent()}
 	c.hint.Avoid = c.avoid[:0]
 	if r.Body != nil && r.Body != http.NoBody {
 		c.tape = &tape{source: r.Body}
@@ -72,15 +72,8 @@ func newCall(up *upstream, m message) *call {
 }
 
 // idempotent says whether the same request may arrive twice (RFC 9110 9.2.2).
-func (m *message) idempotent(cfg *Retries) bool {
-	if m.has("upgrade") {
-		return false
-	}
-	switch m.Method {
-	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, http.MethodPut, http.MethodDelete:
-		return true
-	}
-	return cfg.IdempotencyKey && m.has("idempotency-key")
+func (m *message) idempotent() bool {
+	return !m.has("upgrade") && m.replayable()
 }
 
 // run sends the request until it is answered or given up.

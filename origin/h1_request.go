@@ -98,7 +98,7 @@ func (m *message) replayable() bool {
 	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, http.MethodPut, http.MethodDelete:
 		return true
 	}
-	return m.has("idempotency-key") || m.has("x-idempotency-key")
+	return m.keyed && m.has("idempotency-key")
 }
 
 // bodyLength returns how long the body of r is, -1 if that is not known.

@@ -35,8 +35,6 @@ type Retries struct {
 	BudgetMin int `yaml:"budget_min"`
 	// BodyMax is the longest request body that is kept to be sent again. Default 64KiB.
 	BodyMax unit.Bytes `yaml:"body_max"`
-	// IdempotencyKey says that the origin does a request with the same Idempotency-Key once, so that it may be sent again whatever its method.
-	IdempotencyKey bool `yaml:"idempotency_key"`
 }
 
 // Hedging says when a GET or HEAD goes to a second endpoint because the first is slow.

@@ -24,6 +24,8 @@ type message struct {
 	// target is path and query in origin form behind the path of the origin's URL, or "*".
 	target string
 	fields []Field
+	// keyed: Idempotency-Key is trusted to make a request idempotent.
+	keyed bool
 	// early takes 1xx responses, nil for none. Else trace may.
 	early func(status int, fields []Field)
 	trace *httptrace.ClientTrace

@@ -246,7 +246,7 @@ func (t *Transport) Stats() iter.Seq2[string, *Stats] {
 // be (call.go), and the caller sees the last try. It may also be sent twice to one
 // endpoint, which Stats counts as Repeated: when a connection that had been used
 // before turns out closed before a byte of the answer, the request has no body, and it
-// is idempotent or has an Idempotency-Key; and over HTTP/2 when the origin says that
+// is idempotent; and over HTTP/2 when the origin says that
 // it did not process it.
 func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	to, ok := r.Context().Value(destinationKey{}).(destination)
@@ -274,9 +274,10 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 // Forward is RoundTrip for those who have the fields of a header as a list, names in
 // lower case, and want no maps of them: r.Header and what the context says of the
 // target are not looked at, and the fields of the response are in the list alone,
-// which is the caller's. early takes the fields of 1xx responses, but those are its
+// which is the caller's. keyed says that a request with an Idempotency-Key is
+// idempotent whatever its method. early takes the fields of 1xx responses, but those are its
 // own during the call only.
-func (t *Transport) Forward(r *http.Request, origin, target string, fields []Field, early func(status int, fields []Field)) (*http.Response, []Field, error) {
+func (t *Transport) Forward(r *http.Request, origin, target string, fields []Field, keyed bool, early func(status int, fields []Field)) (*http.Response, []Field, error) {
 	up, err := t.upstream(r, origin)
 	if err != nil {
 		return nil, nil, err
@@ -287,7 +288,7 @@ func (t *Transport) Forward(r *http.Request, origin, target string, fields []Fie
 		out.Header = mapOf(fields)
 		resp, err = up.files.roundTrip(out, target)
 	} else {
-		resp, fields, err = up.roundTrip(message{Request: r, target: target, fields: fields, early: early})
+		resp, fields, err = up.roundTrip(message{Request: r, target: target, fields: fields, keyed: keyed, early: early})
 	}
 	if err != nil {
 		return nil, nil, err

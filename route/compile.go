@@ -110,6 +110,7 @@ func merge(host, path *Policy) Policy {
 		out.Methods = host.Methods
 	}
 	inherit(&out.Purge, host.Purge)
+	inherit(&out.IdempotencyKey, host.IdempotencyKey)
 	out.Access = mergeAccess(&host.Access, &path.Access)
 	if out.BodyBytes == 0 {
 		out.BodyBytes = host.BodyBytes
@@ -269,6 +270,7 @@ func compilePolicy(p *Policy) *Route {
 		}
 		r.allow = strings.Join(r.Methods, ", ")
 	}
+	r.IdempotencyKey = p.IdempotencyKey != nil && *p.IdempotencyKey
 	if r.Purge = p.Purge != nil && *p.Purge; r.Purge {
 		r.allow += ", PURGE"
 	}

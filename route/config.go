@@ -64,6 +64,10 @@ type Policy struct {
 	Purge *bool `yaml:"purge"`
 	// Access says which clients are let in, and how often.
 	Access Access `yaml:"access"`
+	// IdempotencyKey says that the origin does requests with the same Idempotency-Key
+	// once, so that one with that field may be sent to it again whatever its method.
+	// Default false: POST and PATCH are sent once.
+	IdempotencyKey *bool `yaml:"idempotency_key"`
 	// BodyBytes that a request may have; longer ones are answered 413. Default:
 	// server.limits.body_bytes.
 	BodyBytes unit.Bytes `yaml:"body_bytes"`

@@ -41,6 +41,8 @@ type Route struct {
 	Origin  string
 	Methods []string // nil: see Allows
 	Purge   bool     // PURGE is let in, to be answered by the edge
+	// IdempotencyKey: a request with that field may be sent to the origin again.
+	IdempotencyKey bool
 	// Access is nil where every client may ask as often as it likes.
 	Access *Clients
 	// BodyBytes that a request may have; 0 where the server's limit holds.

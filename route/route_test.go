@@ -56,6 +56,20 @@ func TestPurgeIsLetIn(t *testing.T) {
 	}
 }
 
+// Whether Idempotency-Key is trusted is said of the host, and of a path otherwise.
+func TestIdempotencyKeyIsTrusted(t *testing.T) {
+	on, off := true, false
+	table := newTable(t, Host{Policy: Policy{Origin: "web", IdempotencyKey: &on}, Names: []string{"h"}, Routes: []Path{
+		{Path: "/more/*"}, {Path: "/never/*", Policy: Policy{IdempotencyKey: &off}},
+	}}, Host{Policy: Policy{Origin: "web"}, Names: []string{"other"}})
+	for url, want := range map[string]bool{"h/": true, "h/more/x": true, "h/never/x": false, "other/": false} {
+		host, _, _ := strings.Cut(url, "/")
+		if r, err := table.Match(host, url[len(host):]); err != nil || r.IdempotencyKey != want {
+			t.Errorf("%s: %v", url, err)
+		}
+	}
+}
+
 func TestTarget(t *testing.T) {
 	tests := []struct{ strip, add, raw, want string }{
 		{"", "", "/a%2Fb//../c?x=%20", "/a%2Fb//../c?x=%20"},
