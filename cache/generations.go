@@ -34,6 +34,7 @@ type generations struct {
 	passed atomic.Uint64 // at which the last pass of the sweep that has ended began
 	swept  atomic.Uint64 // all up to it are; their entries have gone
 	table  atomic.Pointer[generationTable]
+	recent recentFilters
 	all    generation    // of everything
 	fence  atomic.Uint64 // what was fetched before this order is not used for now; 0: all is
 	// newest orders by what is looked up together.
@@ -68,12 +69,10 @@ func (g *generation) raise(m *mark, order uint64) {
 
 func (g *generation) newest() uint64 { return max(g.hard.Load(), g.soft.Load()) }
 
-// generationTable is open addressing with linear probing, at most half full. The
-// filter has at least 32 bits for each entry, two of which are set, in one word. It
-// tells at once, and from the cache of the processor, that a hash is not there: nineteen
-// of twenty records in a full table learn so of all that they are looked up by.
+// generationTable is open addressing with linear probing, at most half full. Its
+// filter knows all names that are in it.
 type generationTable struct {
-	filter []atomic.Uint64
+	filter filter
 	slots  []generation
 	// The writer's: how many slots are in use, and the prints under which the filter
 	// has them beside their own (mark.near), 0 for none.
@@ -81,30 +80,14 @@ type generationTable struct {
 	near []uint32
 }
 
-// printOf is the part of a hash that the filter needs; never 0, which is no print.
-func printOf(hash uint64) uint32 { return max(uint32(hash>>32), 1) }
-
-// bitsOf are those of a print in its word of the filter.
-func bitsOf(print uint32) uint64 { return 1<<(print&63) | 1<<(print>>6&63) }
-
-// wordOf is where they are.
-func (t *generationTable) wordOf(print uint32) *atomic.Uint64 {
-	return &t.filter[int(print>>12)&(len(t.filter)-1)]
-}
-
-// mayHave asks the filter.
-func (t *generationTable) mayHave(print uint32) bool {
-	return t.wordOf(print).Load()&bitsOf(print) == bitsOf(print)
-}
-
 func newGenerationTable(entries int) *generationTable {
 	slots := max(slotsMin, 1<<bits.Len(uint(2*entries-1)))
-	return &generationTable{slots: make([]generation, slots), filter: make([]atomic.Uint64, slots/4), near: make([]uint32, slots)}
+	return &generationTable{slots: make([]generation, slots), filter: newFilter(slots / 2), near: make([]uint32, slots)}
 }
 
 // find returns the generation of a hash, or nil.
 func (t *generationTable) find(hash uint64) *generation {
-	if !t.mayHave(printOf(hash)) {
+	if !t.filter.mayHave(printOf(hash)) {
 		return nil
 	}
 	for i := hash; ; i++ {
@@ -121,8 +104,10 @@ func (t *generationTable) find(hash uint64) *generation {
 // place returns the generation of a hash that is not there; the caller fills it in
 // and sets key.
 func (t *generationTable) place(hash uint64, near uint32) *generation {
-	t.show(printOf(hash))
-	t.show(near)
+	t.filter.show(printOf(hash))
+	if near != 0 {
+		t.filter.show(near)
+	}
 	t.used++
 	for i := hash; ; i++ {
 		at := i & uint64(len(t.slots)-1)
@@ -133,17 +118,10 @@ func (t *generationTable) place(hash uint64, near uint32) *generation {
 	}
 }
 
-// show has the filter say yes to a print.
-func (t *generationTable) show(print uint32) {
-	if print != 0 {
-		word := t.wordOf(print)
-		word.Store(word.Load() | bitsOf(print))
-	}
-}
-
 func (g *generations) init(stats *Stats) {
 	g.stats = stats
 	g.table.Store(newGenerationTable(0))
+	g.recent.init()
 	g.room, g.sweep = make(chan struct{}), make(chan struct{}, 1)
 }
 
@@ -217,6 +195,7 @@ func (g *generations) write(order uint64, marks []mark) {
 			continue
 		}
 		hash := max(m.hash, 1)
+		g.recent.show(printOf(hash), m.near)
 		if at := t.find(hash); at != nil {
 			at.raise(m, order)
 		} else {
@@ -233,6 +212,7 @@ func (g *generations) write(order uint64, marks []mark) {
 		}
 		newest.Store(max(newest.Load(), order))
 	}
+	g.recent.turn(max(order, g.order.Load()))
 	g.stats.PurgeEntries.Store(int64(t.used))
 }
 
@@ -312,18 +292,15 @@ func (g *generations) match(meta *store.Meta, above uint64) (m match) {
 // would find nothing: p is the decoded header, which has prints beside what has been
 // looked up. False says nothing.
 func (g *generations) untouched(meta *store.Meta, p *response, above uint64) bool {
-	if p.prints[0] == 0 || g.all.newest() > above || meta.Order < g.fence.Load() {
+	if fence := g.fence.Load(); p.prints[0] == 0 || g.all.newest() > above || fence != 0 && meta.Order < fence {
 		return false
 	}
-	t := g.table.Load()
-	for i := range p.prints {
-		print := p.prints[i]
-		if print == 0 {
-			break
-		}
-		if t.mayHave(print) {
-			return false
-		}
+	f := g.recent.since(above)
+	if f == nil {
+		f = &g.table.Load().filter
+	}
+	if f.mayHaveAny(&p.prints) {
+		return false
 	}
 	return g.invalid.newest.Load() <= above || g.invalid.match(meta, above) == 0
 }
@@ -345,7 +322,10 @@ func (g *generations) admits(meta *store.Meta, p *response, inMemory bool) bool 
 		}
 		return checked != forgotten
 	}
-	above := max(checked, meta.Order)
+	above := checked
+	if above == 0 { // else it is not below the record's own
+		above = meta.Order
+	}
 	if above >= order {
 		return true
 	}

@@ -27,7 +27,7 @@ func newGenerations() *generations {
 // The table says what a map would, whatever is purged, and forgets what is swept and
 // no more.
 func TestGenerationsAsAMap(t *testing.T) {
-	seed := rand.Uint64()
+	seed := testSeed(t)
 	rng := rand.New(rand.NewPCG(seed, 0))
 	g := newGenerations()
 	type orders struct{ hard, soft uint64 }
@@ -77,6 +77,11 @@ func TestGenerationsAsAMap(t *testing.T) {
 		}
 		if got != (match{hard: expected.hard, soft: expected.soft}) {
 			t.Fatalf("seed %d: %x above %d: %+v, want %+v", seed, hash, above, got, expected)
+		}
+		meta, p := store.Meta{Groups: []uint64{0, hash}}, response{}
+		p.setPrints(&meta)
+		if expected != (orders{}) && g.untouched(&meta, &p, above) {
+			t.Fatalf("seed %d: the filters do not have %x above %d: %+v", seed, hash, above, expected)
 		}
 	}
 	if n := g.table.Load().used; n > len(want) {

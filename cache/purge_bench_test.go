@@ -141,7 +141,7 @@ func BenchmarkCheck(b *testing.B) {
 				for b.Loop() {
 					at := &records[rng.IntN(n)]
 					if moved {
-						at.p.checked = 1
+						at.p.checked = g.order.Load() - 5
 					} else {
 						at.p.checked = g.order.Load()
 					}

@@ -11,6 +11,7 @@ package cache
 import (
 	"context"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"os"
 	"runtime"
@@ -53,6 +54,33 @@ func threadTime(tb testing.TB) time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
+// A pick chooses the record that the next hit finds.
+type pick func() int
+
+// costPicks are how hits spread over n records: as in a zipf with exponent 0.9, which
+// is what a busy node sees, and evenly, so that nearly every hit finds one that was last
+// looked at tens of thousands of purges ago.
+func costPicks(n int) []struct {
+	name string
+	pick pick
+} {
+	rng := rand.New(rand.NewPCG(1, 2))
+	const skew = 1 - 0.9
+	drawn, at := make([]uint32, 1<<24), 0
+	top := math.Pow(float64(n+1), skew) - 1
+	for i := range drawn {
+		rank := uint64(math.Pow(1+rng.Float64()*top, 1/skew)) - 1
+		drawn[i] = uint32(rank * 2_654_435_761 % uint64(n)) // so that neighbours in rank are none in memory
+	}
+	return []struct {
+		name string
+		pick pick
+	}{
+		{"zipf", func() int { at++; return int(drawn[at&(len(drawn)-1)]) }},
+		{"even", func() int { return rng.IntN(n) }},
+	}
+}
+
 // costTarget is five segments deep.
 func costTarget(b []byte, i int) []byte {
 	for _, part := range []struct {
@@ -77,7 +105,7 @@ func costMeta(c *Cache, r *Request, i int, hashes []uint64) store.Meta {
 }
 
 // measureCost runs rounds of look, which hits a record, and reports what they cost.
-func measureCost(b *testing.B, c *Cache, look func()) {
+func measureCost(b *testing.B, c *Cache, look func(i int), pick pick) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	for i := range costStanding {
@@ -114,14 +142,14 @@ func measureCost(b *testing.B, c *Cache, look func()) {
 		g.order.Store(0) // nothing is newer than any record's last look
 		began := threadTime(b)
 		for range costRound {
-			look()
+			look(pick())
 		}
 		spent[0] += threadTime(b) - began
 		g.order.Store(order)
 		purge <- true
 		began = threadTime(b)
 		for range costRound {
-			look()
+			look(pick())
 		}
 		spent[1] += threadTime(b) - began
 		purge <- false
@@ -156,17 +184,18 @@ func BenchmarkPurgeCostOfCheck(b *testing.B) {
 			runtime.GC()
 		}
 	}
-	rng := rand.New(rand.NewPCG(1, 2))
 	now := time.Now().UnixNano()
 	var references atomic.Int64
-	measureCost(b, c, func() {
+	look := func(i int) {
 		references.Add(1) // as a hit takes one: nothing is read ahead over it
-		i := rng.IntN(n)
 		meta, p := &metas[i], &headers[i]
 		if meta.Length != 16 || p.varyBy != nil || p.usable(now) == useFresh || !c.purges.admits(meta, p, true) {
 			b.Fatal("no hit")
 		}
-	})
+	}
+	for _, p := range costPicks(n) {
+		b.Run(p.name, func(b *testing.B) { measureCost(b, c, look, p.pick) })
+	}
 }
 
 // BenchmarkPurgeCostOfHit is all of a hit.
@@ -201,16 +230,18 @@ func BenchmarkPurgeCostOfHit(b *testing.B) {
 	ctx, cancel := context.WithCancel(context.Background())
 	swept := make(chan error, 1)
 	go func() { swept <- c.Run(ctx) }()
-	rng := rand.New(rand.NewPCG(1, 2))
-	measureCost(b, c, func() {
-		target = costTarget(target[:0], rng.IntN(n))
+	look := func(i int) {
+		target = costTarget(target[:0], i)
 		r.Target = text(target)
 		hit, ok := c.Lookup(r)
 		if !ok {
 			b.Fatal("no hit: ", fmt.Sprint(r.Target))
 		}
 		hit.Release()
-	})
+	}
+	for _, p := range costPicks(n) {
+		b.Run(p.name, func(b *testing.B) { measureCost(b, c, look, p.pick) })
+	}
 	cancel()
 	<-swept
 }

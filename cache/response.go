@@ -79,8 +79,8 @@ type response struct {
 	checked uint64
 	// prints tell whether there is anything to look up: of the meta's host and of its
 	// labels but the first, which is the host's own prefix. What is purged by URL shows
-	// under the path's label, and by that prefix under the host. None where they are
-	// too many.
+	// under the path's label, and by that prefix under the host. The host's again where
+	// they are fewer, none where they are too many.
 	prints [printsMax]uint32
 }
 
@@ -317,6 +317,9 @@ func (p *response) setPrints(m *store.Meta) {
 	p.prints[0] = printOf(m.Host)
 	for i, hash := range m.Groups[1:] {
 		p.prints[i+1] = printOf(hash)
+	}
+	for i := len(m.Groups); i < printsMax; i++ {
+		p.prints[i] = p.prints[0]
 	}
 }
 

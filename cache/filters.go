@@ -1,0 +1,125 @@
+package cache
+
+// filters.go tells those who hit at the least cost that nothing was purged of what a
+// stored response belongs to: most have only a few purges to make up for, and the
+// names of those few are in a filter that stays in the processor's first cache.
+
+import (
+	"math/bits"
+	"sync/atomic"
+)
+
+// A filter is a Bloom filter of prints with at least 32 bits for each of the names that
+// it is made for, two of which are set, in one word. It tells that a name is not there:
+// nineteen of twenty records learn so, where it is full, of all that they are looked up
+// by. Bits are set by one at a time and never cleared.
+type filter struct{ words []atomic.Uint64 }
+
+func newFilter(names int) filter {
+	return filter{make([]atomic.Uint64, max(1, 1<<bits.Len(uint(names-1))/2))}
+}
+
+// printOf is the part of a hash that a filter needs; never 0, which is no print.
+func printOf(hash uint64) uint32 { return max(uint32(hash>>32), 1) }
+
+// bitsOf are those of a print in its word.
+func bitsOf(print uint32) uint64 { return 1<<(print&63) | 1<<(print>>6&63) }
+
+// wordOf is where they are.
+func (f *filter) wordOf(print uint32) *atomic.Uint64 {
+	return &f.words[int(print>>12)&(len(f.words)-1)]
+}
+
+// mayHave says whether a print may have been shown.
+func (f *filter) mayHave(print uint32) bool {
+	return f.wordOf(print).Load()&bitsOf(print) == bitsOf(print)
+}
+
+// mayHaveAny says whether one of some prints may have been shown. All are looked up,
+// since nearly always none has: branches cost more than they would save.
+func (f *filter) mayHaveAny(prints *[printsMax]uint32) bool {
+	words, found := f.words, uint64(0)
+	for _, print := range prints {
+		word := words[int(print>>12)&(len(words)-1)].Load()
+		found |= word >> (print & 63) & (word >> (print >> 6 & 63))
+	}
+	return found&1 != 0
+}
+
+// show has the filter say yes to a print.
+func (f *filter) show(print uint32) {
+	word := f.wordOf(print)
+	word.Store(word.Load() | bitsOf(print))
+}
+
+// recentNames is how many prints the filters of the last purges are made for: 4 kB, in
+// the first cache of the processor, and 64 kB, in the second. The table's own has
+// some hundred kilobytes when many purges wait for the sweep.
+var recentNames = [...]int{1 << 10, 1 << 14}
+
+// recentFilters are filters of the last purges, the smallest first.
+type recentFilters [len(recentNames)]recentFilter
+
+// A recentFilter has the names of all purges since some order. Two are written; the
+// second begins when the first is half full, and takes its place when that is full.
+// What readers may hold is never cleared.
+type recentFilter struct {
+	read atomic.Pointer[sinceFilter]
+	next *sinceFilter
+}
+
+// sinceFilter has what was purged after an order.
+type sinceFilter struct {
+	filter
+	order uint64
+	names int // the writer's
+}
+
+func (r *recentFilters) init() {
+	for i, names := range recentNames {
+		r[i].read.Store(&sinceFilter{filter: newFilter(names)})
+		r[i].next = &sinceFilter{filter: newFilter(names)}
+	}
+}
+
+// since returns the smallest that has all purges after an order, or nil.
+func (r *recentFilters) since(order uint64) *filter {
+	for i := range r {
+		if f := r[i].read.Load(); f.order <= order {
+			return &f.filter
+		}
+	}
+	return nil
+}
+
+// show notes a name by its prints; called by writers, which exclude each other, before
+// the counter moves.
+func (r *recentFilters) show(prints ...uint32) {
+	for i := range r {
+		for _, f := range []*sinceFilter{r[i].read.Load(), r[i].next} {
+			for _, print := range prints {
+				if print != 0 {
+					f.filter.show(print)
+					f.names++
+				}
+			}
+		}
+	}
+}
+
+// turn makes room, once all up to an order is shown. A filter that one purge overfills
+// is not read: who was last looked at before asks a larger one.
+func (r *recentFilters) turn(order uint64) {
+	for i, names := range recentNames {
+		f := &r[i]
+		if f.next.names < names/2 {
+			continue
+		}
+		fresh := func() *sinceFilter { return &sinceFilter{filter: newFilter(names), order: order} }
+		if f.next.names > names {
+			f.next = fresh()
+		}
+		f.read.Store(f.next)
+		f.next = fresh()
+	}
+}
