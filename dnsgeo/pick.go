@@ -132,8 +132,11 @@ func pick(place *Place, client netip.Prefix, f *fleet, d *dynamic, why *reasons)
 
 // rank puts the sites of a name in the order of a client.
 func rank(order []ranked, place *Place, key uint64, f *fleet, d *dynamic, why *reasons) []ranked {
-	at, placed := place.Point.vector(), place.HasPoint
-	if i := slices.IndexFunc(f.sites, func(s site) bool { return s.name == place.Site }); i >= 0 && !placed {
+	var at vector
+	placed := place.HasPoint
+	if placed {
+		at = place.Point.vector() // which takes a while
+	} else if i := slices.IndexFunc(f.sites, func(s site) bool { return s.name == place.Site }); i >= 0 {
 		at, placed = f.sites[i].at, f.sites[i].placed
 	}
 	for i := range f.sites {

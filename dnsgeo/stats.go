@@ -123,15 +123,15 @@ func (s *Stats) Countries(each func(code string, answers uint64)) {
 }
 
 func (s *Stats) zone(name string) *ZoneStats {
-	return kept(s, &s.zones, name, func() *ZoneStats { return &ZoneStats{Name: name} })
+	return kept(s, &s.zones, name, func(name string) *ZoneStats { return &ZoneStats{Name: name} })
 }
 
 func (s *Stats) site(name string) *SiteStats {
-	return kept(s, &s.sites, name, func() *SiteStats { return &SiteStats{Name: name} })
+	return kept(s, &s.sites, name, func(name string) *SiteStats { return &SiteStats{Name: name} })
 }
 
 // kept returns the entry of a name. Names over the bound are not told apart any more.
-func kept[V any](s *Stats, all *map[string]*V, name string, fresh func() *V) *V {
+func kept[V any](s *Stats, all *map[string]*V, name string, fresh func(name string) *V) *V {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if *all == nil {
@@ -142,7 +142,7 @@ func kept[V any](s *Stats, all *map[string]*V, name string, fresh func() *V) *V 
 			name = "other"
 		}
 		if (*all)[name] == nil {
-			(*all)[name] = fresh()
+			(*all)[name] = fresh(name)
 		}
 	}
 	return (*all)[name]
