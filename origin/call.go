@@ -55,7 +55,7 @@ func newCall(up *upstream, m message) *call {
 	c := &call{up: up, message: m, again: m.idempotent()}
 	c.hint.Avoid = c.avoid[:0]
 	if r.Body != nil && r.Body != http.NoBody {
-		c.tape = &tape{source: r.Body}
+		c.tape = &tape{source: r.Body, max: bodyHeld} // read before there is a connection
 		if c.again {
 			c.tape.max = int(up.cfg.Retries.BodyMax)
 		}
@@ -253,16 +253,19 @@ func (c *call) repeat(t *try) (wait time.Duration, ok bool) {
 	return 0, false
 }
 
-// backoff returns a random time up to one that doubles each time (full jitter): the
-// requests that failed together do not come back together.
-func backoff(cfg *Retries, n int) time.Duration {
+// backoff returns a random time up to the longest (full jitter): the requests that
+// failed together do not come back together.
+func backoff(cfg *Retries, n int) time.Duration { return rand.N(longest(cfg, n) + 1) }
+
+// longest is the most that is waited before retry n, from 0: it doubles each time.
+func longest(cfg *Retries, n int) time.Duration {
 	most := cfg.Backoff
 	for range n {
 		if most *= 2; most >= cfg.BackoffMax {
 			break
 		}
 	}
-	return rand.N(min(most, cfg.BackoffMax) + 1)
+	return min(most, cfg.BackoffMax)
 }
 
 // retryAfter returns the time of a response's Retry-After; 0 if it has none

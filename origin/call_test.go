@@ -189,6 +189,7 @@ func TestBodiesAreReplayedInBounds(t *testing.T) {
 		"POST":                       {"POST", 1000, false, true, false},
 		"POST with Idempotency-Key":  {"POST", 1000, true, true, true},
 		"large, but connect refused": {"POST", 200_000, false, false, true},
+		"small, but connect refused": {"POST", 1000, false, false, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			first, second := serve(t), serve(t)

@@ -69,13 +69,17 @@ func (d *dialer) secure(ctx context.Context, client string, protocols ...string)
 		config.ServerName = d.up.base.Hostname()
 	}
 	c := tls.Client(under, config)
+	within := ctx
 	if limit := d.up.cfg.TLSTimeout; limit > 0 {
-		within, stop := context.WithTimeout(ctx, limit)
+		var stop context.CancelFunc
+		within, stop = context.WithTimeout(ctx, limit)
 		defer stop()
-		ctx = within
 	}
-	if err := c.HandshakeContext(ctx); err != nil {
+	if err := c.HandshakeContext(within); err != nil {
 		_ = under.Close() // the error that is returned says more
+		if within.Err() != nil && ctx.Err() == nil {
+			err = fmt.Errorf("the TLS handshake took longer than %v: %w", d.up.cfg.TLSTimeout, err)
+		}
 		return nil, err
 	}
 	return c, nil

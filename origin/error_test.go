@@ -239,6 +239,8 @@ func TestTimeouts(t *testing.T) {
 	}{
 		"connect":        {Config{URL: "http://" + fullBacklog(t), DialTimeout: short}, "/", KindConnectTimeout},
 		"TLS":            {Config{URL: strings.Replace(quiet.URL, "http:", "https:", 1), DialTimeout: short}, "/", KindConnectTimeout},
+		"TLS alone":      {Config{URL: strings.Replace(quiet.URL, "http:", "https:", 1), TLSTimeout: short, DialTimeout: time.Minute}, "/", KindConnectTimeout},
+		"TLS alone, h2":  {Config{URL: strings.Replace(quiet.URL, "http:", "https:", 1), Protocol: "h2", TLSTimeout: short, DialTimeout: time.Minute}, "/", KindConnectTimeout},
 		"header":         {Config{URL: cfg.URL, HeaderTimeout: short}, "/_origin/hang", KindResponseTimeout},
 		"header, HTTP/2": {Config{URL: cfg2.URL, CA: cfg2.CA, HeaderTimeout: short}, "/_origin/hang", KindResponseTimeout},
 		"half a header":  {Config{URL: cfg.URL, HeaderTimeout: short}, "/_origin/wire?keep=1m&bytes=HTTP/1.1%20200%20OK%0D%0AX", KindResponseTimeout},
