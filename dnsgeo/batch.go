@@ -47,6 +47,7 @@ type datagrams struct {
 	// Arguments and results of the calls, which run inside of raw's.
 	n, first, outs int
 	err            error
+	waits          bool // receive does, where there is nothing
 	receive, send  func(fd uintptr) bool
 }
 
@@ -128,7 +129,7 @@ func (d *datagrams) setUp() error {
 	}
 	d.receive = func(fd uintptr) bool {
 		d.call(unix.SYS_RECVMMSG, fd, &d.inHdr[0], batchSize)
-		return d.err != unix.EAGAIN
+		return d.err != unix.EAGAIN || !d.waits
 	}
 	d.send = func(fd uintptr) bool {
 		d.call(unix.SYS_SENDMMSG, fd, &d.outHdr[d.first], d.outs-d.first)
@@ -151,6 +152,21 @@ func (d *datagrams) call(number, fd uintptr, hdrs *mmsghdr, n int) {
 
 // read waits for datagrams and returns how many there are.
 func (d *datagrams) read() (int, error) {
+	d.waits = true
+	return d.take()
+}
+
+// look returns how many datagrams there are now.
+func (d *datagrams) look() (int, error) {
+	d.waits = false
+	n, err := d.take()
+	if err == error(unix.EAGAIN) {
+		return 0, nil
+	}
+	return n, err
+}
+
+func (d *datagrams) take() (int, error) {
 	for i := range batchSize {
 		h := &d.inHdr[i].hdr
 		h.Namelen, h.Controllen, h.Flags = sockaddrBytes6, controlBytes, 0
@@ -184,6 +200,20 @@ func (d *datagrams) room() []byte { return d.out[d.outs].data[:0] }
 // answer has an answer to the i-th query go out with the next write. It is where
 // room said, unless it outgrew that.
 func (d *datagrams) answer(i int, answer []byte) {
+	h := &d.inHdr[i].hdr
+	d.reply(&d.in[i].name, h.Namelen, d.in[i].control[:controlOf(h)], answer)
+}
+
+// controlOf is how much of a datagram's control messages can be relied on.
+func controlOf(h *unix.Msghdr) int {
+	if h.Flags&unix.MSG_CTRUNC != 0 {
+		return 0
+	}
+	return int(h.Controllen)
+}
+
+// reply has an answer go out to who sent a datagram with these control messages.
+func (d *datagrams) reply(name *[sockaddrBytes6]byte, nameBytes uint32, control, answer []byte) {
 	if len(answer) == 0 || len(answer) > batchBytesMax {
 		return
 	}
@@ -192,12 +222,9 @@ func (d *datagrams) answer(i int, answer []byte) {
 		copy(to.data[:], answer)
 	}
 	to.iov.Len = uint64(len(answer))
-	h, in := &d.outHdr[d.outs].hdr, &d.inHdr[i].hdr
-	to.name, h.Namelen = d.in[i].name, in.Namelen
-	h.Controllen = 0
-	if in.Flags&unix.MSG_CTRUNC == 0 {
-		h.Controllen = uint64(sourceOf(to.control[:], d.in[i].control[:in.Controllen]))
-	}
+	h := &d.outHdr[d.outs].hdr
+	to.name, h.Namelen = *name, nameBytes
+	h.Controllen = uint64(sourceOf(to.control[:], control))
 	d.outs++
 }
 
@@ -250,5 +277,6 @@ func (d *datagrams) write() (lost int) {
 		}
 		d.first += max(d.n, 1)
 	}
+	d.outs = 0
 	return lost
 }

@@ -183,13 +183,33 @@ func (f *fast) forget(s *snapshot) {
 
 // respond is Responder.respond for a query over UDP.
 func (f *fast) respond(out, raw []byte, from netip.AddrPort, now time.Time) []byte {
+	if answer, ok := f.atOnce(out, raw, from, now); ok {
+		return answer
+	}
+	return f.atLength(out, raw, from, now)
+}
+
+// atLength answers in the way of respond.go, and learns from it.
+func (f *fast) atLength(out, raw []byte, from netip.AddrPort, now time.Time) []byte {
+	s, p := f.r.snap.Load(), &f.plain
+	if f.snap != s {
+		f.forget(s)
+	}
+	if s.zones.guard.required || !p.read(raw) {
+		return f.r.respondAt(out, raw, from, udp, now, nil)
+	}
+	return f.r.respondAt(out, raw, from, udp, now, f.learn(f.hash(p), len(out)))
+}
+
+// atOnce answers what it knows the answer of.
+func (f *fast) atOnce(out, raw []byte, from netip.AddrPort, now time.Time) ([]byte, bool) {
 	s := f.r.snap.Load()
 	if f.snap != s {
 		f.forget(s)
 	}
 	p := &f.plain
 	if s.zones.guard.required || !p.read(raw) {
-		return f.r.respondAt(out, raw, from, udp, now, nil)
+		return out, false
 	}
 	client, hash := from.Addr(), f.hash(p)
 	slot := f.find(f.slots, hash, 0, p)
@@ -207,11 +227,9 @@ func (f *fast) respond(out, raw []byte, from netip.AddrPort, now time.Time) []by
 		}
 	}
 	if slot != nil && (slot.template.until == 0 || now.UnixNano() < slot.template.until) {
-		if answer, ok := f.answer(out, slot, client, now); ok {
-			return answer
-		}
+		return f.answer(out, slot, client, now)
 	}
-	return f.r.respondAt(out, raw, from, udp, now, f.learn(hash, len(out)))
+	return out, false
 }
 
 // hash is of the question: name in lower case, type, and flags. It leaves the name

@@ -104,8 +104,8 @@ func TestSoakDNS(t *testing.T) {
 	asked, answered := soakLegitimate(t, address, duration, func() { stop.Store(true) })
 	all.Wait()
 	s := r.Stats()
-	t.Logf("flood: %d sent, %d queries read, %d dropped by the limit, %d truncated by it, %d sent to TCP, %d signatures, %d unsent",
-		sent.Load(), s.Queries.Load(), s.Limits.Dropped.Load(), s.Limits.Slipped.Load(), s.Limits.Unproven.Load(), s.Signatures.Load(), s.Unsent.Load())
+	t.Logf("flood: %d sent, %d queries read, %d dropped by the limit, %d truncated by it, %d sent to TCP, %d signatures, %d unsent, %d lost to make room",
+		sent.Load(), s.Queries.Load(), s.Limits.Dropped.Load(), s.Limits.Slipped.Load(), s.Limits.Unproven.Load(), s.Signatures.Load(), s.Unsent.Load(), s.Overrun.Load())
 	t.Logf("legitimate: %d asked, %d answered", asked, answered)
 	if answered < asked*99/100 {
 		t.Errorf("%d of %d legitimate queries were answered", answered, asked)

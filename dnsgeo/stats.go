@@ -19,6 +19,7 @@ type Stats struct {
 	Signatures              atomic.Uint64 // that were made
 	Panics                  atomic.Uint64 // queries that met a bug
 	Unsent                  atomic.Uint64 // answers that the system did not take
+	Overrun                 atomic.Uint64 // queries lost because too many wait for answers that take long
 	Limits                  LimitStats
 	// Connections of TCP that were accepted, and refused by a limit.
 	Connections, ConnectionsRefused, AcceptFailures atomic.Uint64

@@ -23,6 +23,7 @@ func (emit emitter) dns(s *dnsgeo.Stats, connections int) {
 		{"edge_dns_panics_total", "Queries that met a bug and were not answered; the log has them.", &s.Panics},
 		{"edge_dns_signatures_total", "DNSSEC signatures made.", &s.Signatures},
 		{"edge_dns_unsent_total", "Answers that the system did not take.", &s.Unsent},
+		{"edge_dns_overrun_total", "Queries over UDP lost because too many waited for answers that take longer, as names do that were not asked for before.", &s.Overrun},
 		{"edge_dns_places_reread_total", "Times that maps and databases of places, or keys of zones, were read again.", &s.Rereads},
 		{"edge_dns_places_reread_failures_total", "Changed maps and databases of places, or keys of zones, that could not be used.", &s.RereadFailures},
 		{"edge_dns_log_dropped_total", "Lines of the query log dropped because its writer was behind.", &s.LogDropped},
