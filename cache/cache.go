@@ -89,14 +89,16 @@ type Stats struct {
 	Invalidated    atomic.Uint64                  // targets and groups forgotten after an unsafe request (RFC 9111 4.4, RFC 9875 3)
 	Purges         [len(PurgeKinds)]atomic.Uint64 // by PurgeKind - 1
 	PurgeEntries   atomic.Int64                   // names in the table of purges that are not swept
-	InvalidShared  atomic.Uint64                  // invalidations that met another in their place, and hit more than they name
-	PurgesFull     atomic.Uint64                  // purges that had to wait or failed because the table was at its bound
-	Sweeps         atomic.Uint64                  // passes over all that is stored, because of purges
-	SweepsFailed   atomic.Uint64                  // such passes that did not get to the end; they are made again
-	Swept          atomic.Uint64                  // objects that they removed
-	PurgedFound    atomic.Uint64                  // requests that found a stored response that is purged
-	Fenced         atomic.Int64                   // 1 while what was stored before the fence is not used
-	FencedFound    atomic.Uint64                  // requests that found a stored response behind the fence
+	// InvalidGroupsCut: answers that name more groups to invalidate than one may.
+	InvalidGroupsCut atomic.Uint64
+	InvalidShared    atomic.Uint64 // invalidations that met another in their place, and hit more than they name
+	PurgesFull       atomic.Uint64 // purges that had to wait or failed because the table was at its bound
+	Sweeps           atomic.Uint64 // passes over all that is stored, because of purges
+	SweepsFailed     atomic.Uint64 // such passes that did not get to the end; they are made again
+	Swept            atomic.Uint64 // objects that they removed
+	PurgedFound      atomic.Uint64 // requests that found a stored response that is purged
+	Fenced           atomic.Int64  // 1 while what was stored before the fence is not used
+	FencedFound      atomic.Uint64 // requests that found a stored response behind the fence
 
 	Encoded          atomic.Uint64 // bodies encoded and stored beside the plain ones
 	EncodedSaved     atomic.Uint64 // bytes that these are smaller by

@@ -4,7 +4,6 @@ package cache
 // and the older Surrogate-Key and Cache-Tag).
 
 import (
-	"math"
 	"strings"
 
 	"github.com/dunglas/httpsfv"
@@ -45,7 +44,7 @@ func groupsOf(fields []Field) (groups []string, ok bool) {
 			return nil, false
 		}
 	}
-	for _, group := range listedGroups(valuesOf(fields, "cache-groups"), math.MaxInt) {
+	for _, group := range listedGroups(valuesOf(fields, "cache-groups")) {
 		add(group)
 	}
 	return groups, len(groups) <= groupsMax && bytes <= groupBytesMax
@@ -64,9 +63,9 @@ func (c *Cache) labels(r *Request, fields []Field) []uint64 {
 	return hashes
 }
 
-// listedGroups returns the groups of a list of strings (RFC 9875 2), at most some;
-// none where it is another list.
-func listedGroups(values []string, most int) (groups []string) {
+// listedGroups returns the groups of a list of strings (RFC 9875 2); none where it is
+// another list.
+func listedGroups(values []string) (groups []string) {
 	if values == nil {
 		return nil
 	}
@@ -76,7 +75,7 @@ func listedGroups(values []string, most int) (groups []string) {
 	}
 	for _, member := range list {
 		if item, ok := member.(httpsfv.Item); ok {
-			if group, ok := item.Value.(string); ok && group != "" && len(groups) < most {
+			if group, ok := item.Value.(string); ok && group != "" {
 				groups = append(groups, group)
 			}
 		}

@@ -55,11 +55,55 @@ func FuzzGroupsOf(f *testing.F) {
 func TestTooManyGroupsAreNotStored(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBed(t, route.Host{}, false)
-		b.origin.answers[""] = answering(200, bytes.NewReader([]byte("a")), 1,
-			"Cache-Control", "max-age=60", "Cache-Tag", strings.Repeat("x", groupBytesMax+1))
-		w := b.do(context.Background(), b.request("GET", "/a"))
-		if got := w.sent.Get("Cache-Status"); got != "edge; fwd=uri-miss; detail=too-many-groups" || b.cache.stats.GroupsRefused.Load() != 1 {
-			t.Error(got)
+		for i, tt := range []struct{ name, value, want string }{
+			{"Cache-Tag", strings.Repeat("x", groupBytesMax+1), "detail=too-many-groups"},
+			{"Cache-Tag", manyGroups("t%d", groupsMax+1), "detail=too-many-groups"},
+			{"Cache-Groups", manyGroups(`"g%d"`, groupsMax+1), "detail=too-many-groups"},
+			{"Cache-Groups", manyGroups(`"g%d"`, groupsMax), "stored"},
+		} {
+			b.origin.answers[""] = answering(200, bytes.NewReader([]byte("a")), 1, "Cache-Control", "max-age=60", tt.name, tt.value)
+			w := b.do(context.Background(), b.request("GET", fmt.Sprint("/", i)))
+			if got := w.sent.Get("Cache-Status"); !strings.HasSuffix(got, tt.want) {
+				t.Errorf("%d: %s", i, got)
+			}
+		}
+		if n := b.cache.stats.GroupsRefused.Load(); n != 3 {
+			t.Errorf("%d refused", n)
+		}
+	})
+}
+
+func manyGroups(format string, n int) string {
+	var groups []string
+	for i := range n {
+		groups = append(groups, fmt.Sprintf(format, i))
+	}
+	return strings.Join(groups, ", ")
+}
+
+// An answer may invalidate as many groups as a purge may name; what is beyond is
+// counted.
+func TestManyGroupsInvalidated(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBed(t, route.Host{}, false)
+		get := func(group int) string {
+			b.origin.answers[""] = answering(200, bytes.NewReader([]byte("a")), 1, "Cache-Control", "max-age=60", "Cache-Groups", fmt.Sprintf(`"g%d"`, group))
+			return b.do(context.Background(), b.request("GET", fmt.Sprint("/", group))).sent.Get("Cache-Status")
+		}
+		for _, n := range []int{invalidGroupsMax, invalidGroupsMax + 1} {
+			for _, group := range []int{0, invalidGroupsMax - 1, invalidGroupsMax} {
+				get(group)
+			}
+			b.origin.answers[""] = answering(200, strings.NewReader("ok"), 2, "Cache-Group-Invalidation", manyGroups(`"g%d"`, n))
+			b.do(context.Background(), b.request("POST", "/change"))
+			for group, want := range map[int]string{0: "fwd=uri-miss", invalidGroupsMax - 1: "fwd=uri-miss", invalidGroupsMax: "edge; hit"} {
+				if got := get(group); !strings.Contains(got, want) {
+					t.Errorf("%d groups, of group %d: %s", n, group, got)
+				}
+			}
+			if cut := b.cache.stats.InvalidGroupsCut.Load(); cut != uint64(n-invalidGroupsMax) {
+				t.Errorf("%d groups: %d cut", n, cut)
+			}
 		}
 	})
 }

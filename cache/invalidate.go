@@ -12,6 +12,10 @@ import (
 	"edgecdn/cache/store"
 )
 
+// invalidGroupsMax is how many groups an answer to an unsafe request may name, as many
+// as one request of the API; what it names beyond stays.
+const invalidGroupsMax = 256
+
 func unsafeMethod(method string) bool {
 	switch method {
 	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:
@@ -64,7 +68,12 @@ func (c *Cache) changed(r *Request, fields []Field, own *fill) (keys []string, h
 			keys, hashes = append(keys, key), append(hashes, hash)
 		}
 	}
-	for _, group := range listedGroups(valuesOf(fields, "cache-group-invalidation"), groupsMax) {
+	groups := listedGroups(valuesOf(fields, "cache-group-invalidation"))
+	if len(groups) > invalidGroupsMax {
+		c.stats.InvalidGroupsCut.Add(1)
+		groups = groups[:invalidGroupsMax]
+	}
+	for _, group := range groups {
 		hashes = append(hashes, c.names.group.Sum(hostName(r)+"\n"+group))
 	}
 	return keys, hashes

@@ -50,6 +50,7 @@ func (emit emitter) cache(s *cache.Stats) {
 		{"edge_cache_slices_void_total", "Responses in slices given up because a part was of another representation.", &s.SlicesVoid},
 		{"edge_cache_variants_reset_total", "Targets whose variants were forgotten for being too many.", &s.VariantsReset},
 		{"edge_cache_invalidated_total", "Targets and groups forgotten after an unsafe request (RFC 9111 4.4, RFC 9875 3).", &s.Invalidated},
+		{"edge_cache_invalidation_groups_cut_total", "Answers to unsafe requests that named more than 256 groups, of which the first 256 were invalidated.", &s.InvalidGroupsCut},
 		{"edge_cache_invalidations_shared_total", "Invalidations that met another in their place and hit more than they name.", &s.InvalidShared},
 		{"edge_cache_fenced_found_total", "Requests that found a stored response behind the fence.", &s.FencedFound},
 		{"edge_cache_purged_found_total", "Requests that found a stored response that is purged.", &s.PurgedFound},
