@@ -201,7 +201,7 @@ func (c *getCmd) tlsConfig(target *url.URL, dialAddress func(string) string) (*t
 	}
 	file, trust := c.CACert, ""
 	if file == "" {
-		dev := server.DevelopmentCA(c.Data)
+		dev := server.DevelopmentCA(findData(c.Data))
 		if _, err := os.Stat(dev); err != nil || !isLoopback(dialAddress(hostPort(target))) {
 			return conf, "", nil
 		}

@@ -24,6 +24,13 @@ import (
 // below its data directory.
 const addrFile = "admin.addr"
 
+// Where a node that is installed as a service keeps what it keeps, and where edge
+// init wrote its token (docs/install.md).
+const (
+	installedData  = "/var/lib/edge"
+	installedToken = "/etc/edge/admin.token"
+)
+
 const (
 	answerTimeout  = 30 * time.Second
 	answerBytesMax = 4 << 20
@@ -33,7 +40,41 @@ const (
 type nodeFlags struct {
 	Admin string `env:"EDGE_ADMIN" placeholder:"HOST:PORT" help:"Admin listener of the node. Default: the one that a node wrote into its data directory."`
 	Token string `env:"EDGE_TOKEN" placeholder:"TOKEN" help:"Token for it; other users of this machine see a flag, but not a variable. Default: the one in the data directory."`
-	Data  string `env:"EDGE_DATA" default:"./data" placeholder:"DIR" help:"Data directory of a node on this machine."`
+	Data  string `env:"EDGE_DATA" default:"./data" placeholder:"DIR" help:"Data directory of a node on this machine; where the default is not there, /var/lib/edge."`
+}
+
+// findData returns the data directory that a flag names. Where it names the default
+// and that does not exist it is the one of the installed node, if there is one.
+func findData(flag string) string {
+	if flag != "./data" {
+		return flag
+	}
+	if _, err := os.Stat(flag); err == nil {
+		return flag
+	}
+	if _, err := os.Stat(installedData); err == nil {
+		return installedData
+	}
+	return flag
+}
+
+// token returns what lets the command in.
+func (f nodeFlags) token() (string, error) {
+	if f.Token != "" {
+		return f.Token, nil
+	}
+	dir := findData(f.Data)
+	files := []string{filepath.Join(dir, admin.TokenFile)}
+	if dir == installedData {
+		files = append(files, installedToken)
+	}
+	for _, file := range files {
+		token, err := admin.ReadToken(file)
+		if !errors.Is(err, fs.ErrNotExist) {
+			return token, err
+		}
+	}
+	return "", fmt.Errorf("no token: give --token or EDGE_TOKEN, or with --data the data directory of the node (none in %s)", strings.Join(files, " nor "))
 }
 
 // askOrPrint is ask, or where raw is set prints the answer as it came.
@@ -84,15 +125,9 @@ func (f nodeFlags) send(q nodeRequest) (*nodeAnswer, error) {
 	if err != nil {
 		return nil, err
 	}
-	token := f.Token
-	if token == "" {
-		token, err = admin.ReadToken(filepath.Join(f.Data, admin.TokenFile))
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("no token: give --token or EDGE_TOKEN, or with --data the data directory of the node (none in %s)", f.Data)
-		}
-		if err != nil {
-			return nil, err
-		}
+	token, err := f.token()
+	if err != nil {
+		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), q.timeout)
 	defer cancel()
@@ -144,9 +179,10 @@ func (a *nodeAnswer) problem() error {
 func (f nodeFlags) base() (string, error) {
 	addr := f.Admin
 	if addr == "" {
-		b, err := os.ReadFile(filepath.Join(f.Data, addrFile))
+		dir := findData(f.Data)
+		b, err := os.ReadFile(filepath.Join(dir, addrFile))
 		if errors.Is(err, fs.ErrNotExist) {
-			return "", fmt.Errorf("no node runs on %s: give its admin listener with --admin or EDGE_ADMIN, or its data directory with --data", f.Data)
+			return "", fmt.Errorf("no node runs on %s: give its admin listener with --admin or EDGE_ADMIN, or its data directory with --data", dir)
 		}
 		if err != nil {
 			return "", fmt.Errorf("find the node: %w", err)

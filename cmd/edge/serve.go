@@ -195,6 +195,9 @@ func (n *node) announce(cfg *config.Config) {
 		}
 	}
 	n.log.Info("serving", attrs...)
+	if err := notify("READY=1"); err != nil {
+		n.log.Warn("the service manager was not told that the node serves", "err", err)
+	}
 	if isTerminal(os.Stderr) {
 		fmt.Fprint(os.Stderr, hints(cfg.Data, http, https, n.admin.Addr() != ""))
 	}

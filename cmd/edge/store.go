@@ -47,7 +47,7 @@ func (f storeFlags) directories() []string {
 	if len(f.Directory) > 0 {
 		return f.Directory
 	}
-	return []string{filepath.Join(f.Data, "cache")}
+	return []string{filepath.Join(findData(f.Data), "cache")}
 }
 
 // storeLsCmd lists objects.

@@ -35,7 +35,7 @@ Examples:
 func (c *trustCmd) Run() error { return c.run(os.Stdout, time.Now()) }
 
 func (c *trustCmd) run(stdout io.Writer, now time.Time) error {
-	file, err := filepath.Abs(server.DevelopmentCA(c.Data))
+	file, err := filepath.Abs(server.DevelopmentCA(findData(c.Data)))
 	if err != nil {
 		return fmt.Errorf("trust: %w", err)
 	}

@@ -14,12 +14,14 @@ const (
 	// resets what it had asked for, a hundred streams or two.
 	resetBurst, resetRate = 400, 50
 	// windowGrant is how many WINDOW_UPDATE frames each request and each 512 bytes
-	// of DATA call for.
+	// of DATA call for. They may come long after the bytes, when the client reads
+	// what it has received, so that grants add up; windowGrantMax of them at most.
 	windowGrant, windowGrantBytes = 4, 512
+	windowGrantMax                = 1 << 20
 )
 
 type budget struct {
-	spent    int32
+	spent    int32 // below zero where more was granted
 	refilled time.Time
 }
 
@@ -48,9 +50,9 @@ func (b *budgets) spend(kind int, now time.Time) bool {
 	return true
 }
 
-// grant gives some of a kind back.
+// grant gives some of a kind back, or beforehand.
 func (b *budgets) grant(kind int, n int) {
-	b[kind].spent = max(b[kind].spent-int32(min(n, floodBurst)), 0)
+	b[kind].spent = max(b[kind].spent-int32(min(n, windowGrantMax)), -windowGrantMax)
 }
 
 // pace judges how fast a client takes or sends while somebody waits for it: over

@@ -141,6 +141,33 @@ func TestGoodClientsAreNoFlood(t *testing.T) {
 	}
 }
 
+// TestLateReadersAreNoFlood: whoever has room for all of many responses, and reads them
+// only then, tells of that in many frames at once, as Go's client does every 4 KiB.
+func TestLateReadersAreNoFlood(t *testing.T) {
+	const responses, size, step = 40, 100_000, 4096
+	body := strings.Repeat("x", size)
+	e := start(t, setup{handler: func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, body) }})
+	w := e.dial(t, http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 20})
+	w.send(func() error { return w.framer.WriteWindowUpdate(0, 1<<26) })
+	for i := range uint32(responses) {
+		w.get(2*i+1, "/")
+	}
+	for range responses {
+		until(w, func(f *http2.DataFrame) bool { return f.StreamEnded() })
+	}
+	for i := range uint32(responses) {
+		for range size / step {
+			w.send(func() error { return w.framer.WriteWindowUpdate(0, step) })
+			w.send(func() error { return w.framer.WriteWindowUpdate(2*i+1, step) })
+		}
+	}
+	w.get(2*responses+1, "/")
+	until(w, func(f *http2.DataFrame) bool { return f.StreamEnded() })
+	if n := e.stats.Floods[floodWindow].Load(); n != 0 {
+		t.Errorf("%d floods counted", n)
+	}
+}
+
 // TestContinuationFlood: a header block that never ends, with and without content.
 func TestContinuationFlood(t *testing.T) {
 	e := start(t, setup{})
