@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -90,6 +91,7 @@ func TestContainers(t *testing.T) {
 		t.Fatalf("standin.sh: %v\n%s", err, out)
 	}
 	t.Run("images", d.testImages)
+	t.Run("install", d.testDockerCommands)
 	t.Run("compose", d.testCompose)
 }
 
@@ -127,6 +129,39 @@ func (d *docker) testImages(t *testing.T) {
 			t.Errorf("%s is not static: %v", name, libraries)
 		}
 		_ = f.Close()
+	}
+}
+
+// testDockerCommands types what docs/install.md says of containers.
+func (d *docker) testDockerCommands(t *testing.T) {
+	m := readManual(t)
+	from := regexp.MustCompile(`(?m)^ARG GO_IMAGE=(\S+)$`).FindStringSubmatch(readText(t, "../Dockerfile"))
+	if from == nil {
+		t.Fatal("the Dockerfile names no builder")
+	}
+	if d.command("docker", "image", "inspect", from[1]).Run() != nil {
+		d.run(t, "docker", "tag", builderImage, from[1])
+		t.Cleanup(func() { d.run(t, "docker", "rmi", from[1]) })
+	}
+	commands := strings.Replace(m.take(t, "install.md", "docker build"), "docker run ", "docker run -d --name edge-install ", 1)
+	t.Cleanup(func() { d.run(t, "docker", "rm", "-f", "edge-install") })
+	cmd := d.command("sh", "-ec", commands)
+	cmd.Dir, cmd.Env = "..", append(cmd.Env, "DOCKER_BUILDKIT=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%s\n%v\n%s", commands, err, tail(string(out), 40))
+	}
+	eventually(t, "the node in the container serves", func() bool {
+		out, err := d.command("docker", "exec", "edge-install", "/edge", "status").CombinedOutput()
+		return err == nil && strings.Contains(string(out), "serving")
+	})
+	// The origin that the document names is not to be had here.
+	resp, err := http.Get("http://127.0.0.1:8080/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	if resp.StatusCode != http.StatusBadGateway || resp.Header.Get("Proxy-Status") == "" {
+		t.Errorf("%s, Proxy-Status %q", resp.Status, resp.Header.Get("Proxy-Status"))
 	}
 }
 

@@ -167,11 +167,11 @@ func TestManual(t *testing.T) {
 		{"dns", m.dns}, {"operating", m.operating}, {"upgrade", m.upgrade}, {"sockets", m.sockets}, {"kubernetes", m.kubernetes},
 	} {
 		if !t.Run(part.name, part.run) {
-			t.Log(m.says(t, "/", "journalctl --no-pager -n 30 -u edge || true"))
+			t.Log(m.says(t, "/", "journalctl --no-pager -n 30 -u edge -u dns -u home || true"))
 			return
 		}
 	}
-	m.take(t, "install.md", "docker build") // TestContainers
+	m.take(t, "install.md", "docker build") // testDockerCommands types it
 	for _, b := range m.blocks {
 		if !b.typed {
 			t.Errorf("%s: nobody has tried\n%s", b.doc, b.text)
@@ -295,13 +295,20 @@ hosts: [{names: ["*"], origin: web}]
 	})
 	m.typed(t, "cluster.md", "edge nodes out", "/")
 	wantAll(t, m.says(t, "/", "edge nodes"), `edge-fra-1.*out`, `edge-fra-2.*gone`)
+	others["edge-iad-1"].kill()
+	m.says(t, "/", "systemctl restart edge")
+	if out, err := m.b.command("/", "edge status").CombinedOutput(); !strings.Contains(string(out), "fenced") {
+		t.Errorf("alone after a restart: %v\n%s", err, out)
+	}
+	m.typed(t, "cluster.md", "edge nodes release", "/")
+	wantAll(t, m.says(t, "/", "edge status"), "serving")
 }
 
 func (m *manual) dns(t *testing.T) {
 	m.typed(t, "dnssec.md", "edge dns key new", "/")
 	m.typed(t, "dnssec.md", "openssl rand", "/")
 	m.file(t, "/root/dns/edge.yaml", "data: /root/dns/data\n"+yamlOf(t, "dns.md", "for edge dns"))
-	m.says(t, "/root/dns", "systemd-run --unit=dns --working-directory=/root/dns edge dns --config edge.yaml")
+	m.says(t, "/root/dns", "systemctl stop edge; systemd-run --unit=dns --working-directory=/root/dns edge dns --config edge.yaml")
 	eventually(t, "the responder answers", func() bool {
 		return m.b.command("/", "dig @127.0.0.1 +time=1 +tries=1 cdn.example.com SOA | grep -q NOERROR").Run() == nil
 	})
@@ -345,7 +352,16 @@ func (m *manual) sockets(t *testing.T) {
 	m.says(t, "/", "systemctl restart --no-block edge; for i in $(seq 20); do curl -sf -m 20 -o /dev/null http://www.example.com/ || exit 1; done")
 }
 
-// kubernetes: what the overlay holds is rendered and decoded by deploy/test.
+// kubernetes writes an overlay and renders it by the kustomize that kubectl has; what it
+// holds is decoded by deploy/test. There is no cluster to apply it to.
 func (m *manual) kubernetes(t *testing.T) {
-	m.take(t, "install.md", "kubectl apply")
+	commands := strings.Split(strings.TrimSpace(m.take(t, "install.md", "kubectl apply")), "\n")
+	m.says(t, "/root/edge-test", commands[0])
+	overlay, ok := strings.CutPrefix(commands[len(commands)-1], "kubectl apply -k ")
+	if !ok {
+		t.Fatalf("the last command is %s", commands[len(commands)-1])
+	}
+	need(t, "kubectl")
+	wantAll(t, m.says(t, "/root/edge-test", commands[1]+" --dry-run=client"), "namespace/edge created")
+	wantAll(t, m.says(t, "/root/edge-test", "kubectl kustomize "+overlay), "kind: DaemonSet", "namespace: edge", `edge: "true"`, "https://origin.example.com")
 }
