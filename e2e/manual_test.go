@@ -179,27 +179,30 @@ func TestManual(t *testing.T) {
 	}
 }
 
+// operator is where the machine's operator works.
+const operator = "/srv/op"
+
 // furnish gives the machine what its operator has: the tarball, an origin, names, and
 // certificates that its system trusts.
 func (m *manual) furnish(t *testing.T, origin *machine) {
 	t.Helper()
 	dir := t.TempDir()
-	m.file(t, "/root/edge-test-linux-amd64.tar.gz", readText(t, tarball(t)))
+	m.file(t, "/srv/op/edge-test-linux-amd64.tar.gz", readText(t, tarball(t)))
 	m.file(t, ">>/etc/hosts", "127.0.0.1 www.example.com\n10.0.0.9 origin.example.com\n")
 	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
 	ran(t, "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", "/CN=test",
 		"-addext", "subjectAltName=DNS:origin.example.com,DNS:www.example.com", "-keyout", key, "-out", cert)
 	m.file(t, ">>/etc/ssl/certs/ca-certificates.crt", readText(t, cert))
-	m.file(t, "/root/cert.pem", readText(t, cert))
-	m.file(t, "/root/key.pem", readText(t, key))
+	m.file(t, operator+"/cert.pem", readText(t, cert))
+	m.file(t, operator+"/key.pem", readText(t, key))
 	origin.start(t, filepath.Join(bin, "origin"), "--listen", "10.0.0.9:443", "--cert", cert, "--key", key)
 	m.file(t, "/usr/local/bin/generate-urls", "#!/bin/sh\nprintf 'https://www.example.com/%d\\n' 1 2 3\n")
 	m.says(t, "/", "chmod 755 /usr/local/bin/generate-urls")
 }
 
 func (m *manual) install(t *testing.T) {
-	m.typed(t, "install.md", "tar -xzf", "/root", "VERSION", "test")
-	m.typed(t, "install.md", "systemctl enable --now edge", "/root", "VERSION", "test")
+	m.typed(t, "install.md", "tar -xzf", operator, "VERSION", "test")
+	m.typed(t, "install.md", "systemctl enable --now edge", operator, "VERSION", "test")
 	wantAll(t, m.says(t, "/", "systemctl is-active edge; edge status"), "^active", "serving")
 	wantAll(t, m.typed(t, "install.md", "edge get --repeat 2", "/"), "(?s)miss.*hit")
 }
@@ -220,21 +223,21 @@ func (m *manual) serve(t *testing.T) {
 `
 	text = strings.Replace(text, "\norigins:\n", "\norigins:\n  files: {directory: /srv/www, cache_control: max-age=3600}\n", 1)
 	m.file(t, "/srv/www/app.css", "body { margin: 0 }")
-	m.says(t, "/root", `install -m 600 -o edge key.pem /etc/edge/www.example.com.key
+	m.says(t, operator, `install -m 600 -o edge key.pem /etc/edge/www.example.com.key
 cp cert.pem /etc/edge/www.example.com.pem`)
 	m.file(t, "/etc/edge/edge.yaml", text)
 	m.says(t, "/", "systemctl reload edge")
 	wantAll(t, m.typed(t, "production.md", "edge check", "/"), "serving", "(?s)miss.*hit")
-	said := m.typed(t, "caching.md", "app.css", "/root")
+	said := m.typed(t, "caching.md", "app.css", operator)
 	for line := range strings.Lines(said) {
 		t.Log(strings.TrimSpace(line))
 	}
 	wantAll(t, said, `(?m)^cache-status: edge; fwd=uri-miss; ttl=3600; stored\r?$`, `(?m)^cache-status: edge; hit; ttl=3[56]\d\d\r?$`)
-	m.says(t, "/", "test -s /root/app.css")
+	m.says(t, "/", "test -s /srv/op/app.css")
 }
 
 // home is where a reader has a data directory called data, as from edge serve --origin.
-const home = "/root/home"
+const home = operator + "/home"
 
 func (m *manual) purge(t *testing.T) {
 	m.says(t, "/", "mkdir -p "+home+"/data && cp /etc/edge/admin.token "+home+"/data/")
@@ -307,12 +310,12 @@ hosts: [{names: ["*"], origin: web}]
 func (m *manual) dns(t *testing.T) {
 	m.typed(t, "dnssec.md", "edge dns key new", "/")
 	m.typed(t, "dnssec.md", "openssl rand", "/")
-	m.file(t, "/root/dns/edge.yaml", "data: /root/dns/data\n"+yamlOf(t, "dns.md", "for edge dns"))
-	m.says(t, "/root/dns", "systemctl stop edge; systemd-run --unit=dns --working-directory=/root/dns edge dns --config edge.yaml")
+	m.file(t, operator+"/dns/edge.yaml", "data: /srv/op/dns/data\n"+yamlOf(t, "dns.md", "for edge dns"))
+	m.says(t, operator+"/dns", "systemctl stop edge; systemd-run --unit=dns --working-directory=/srv/op/dns edge dns --config edge.yaml")
 	eventually(t, "the responder answers", func() bool {
 		return m.b.command("/", "dig @127.0.0.1 +time=1 +tries=1 cdn.example.com SOA | grep -q NOERROR").Run() == nil
 	})
-	wantAll(t, m.typed(t, "dns.md", "dig @127.0.0.1", "/root/dns"), `www\.cdn\.example\.com\.\s+\d+\s+IN\s+A\s`, `IN\s+HTTPS\s+1`, "fra-1")
+	wantAll(t, m.typed(t, "dns.md", "dig @127.0.0.1", operator+"/dns"), `www\.cdn\.example\.com\.\s+\d+\s+IN\s+A\s`, `IN\s+HTTPS\s+1`, "fra-1")
 	m.says(t, "/", "systemctl stop dns")
 }
 
@@ -341,7 +344,7 @@ func (m *manual) sockets(t *testing.T) {
 	if line == nil {
 		t.Fatal("docs/install.md does not say how")
 	}
-	m.says(t, "/", "systemctl stop edge; cp /root/edge-test/deploy/systemd/*.socket /etc/systemd/system/")
+	m.says(t, "/", "systemctl stop edge; cp /srv/op/edge-test/deploy/systemd/*.socket /etc/systemd/system/")
 	text := readText(t, m.b.path("/etc/edge/edge.yaml"))
 	text = regexp.MustCompile(`(?m)^  http: .*\n`).ReplaceAllString(text, "  "+line[1]+"\n")
 	text = regexp.MustCompile(`(?m)^  https: .*\n`).ReplaceAllString(text, "  "+line[2]+"\n")
@@ -356,12 +359,12 @@ func (m *manual) sockets(t *testing.T) {
 // holds is decoded by deploy/test. There is no cluster to apply it to.
 func (m *manual) kubernetes(t *testing.T) {
 	commands := strings.Split(strings.TrimSpace(m.take(t, "install.md", "kubectl apply")), "\n")
-	m.says(t, "/root/edge-test", commands[0])
+	m.says(t, "/srv/op/edge-test", commands[0])
 	overlay, ok := strings.CutPrefix(commands[len(commands)-1], "kubectl apply -k ")
 	if !ok {
 		t.Fatalf("the last command is %s", commands[len(commands)-1])
 	}
 	need(t, "kubectl")
-	wantAll(t, m.says(t, "/root/edge-test", commands[1]+" --dry-run=client"), "namespace/edge created")
-	wantAll(t, m.says(t, "/root/edge-test", "kubectl kustomize "+overlay), "kind: DaemonSet", "namespace: edge", `edge: "true"`, "https://origin.example.com")
+	wantAll(t, m.says(t, "/srv/op/edge-test", commands[1]+" --dry-run=client"), "namespace/edge created")
+	wantAll(t, m.says(t, "/srv/op/edge-test", "kubectl kustomize "+overlay), "kind: DaemonSet", "namespace: edge", `edge: "true"`, "https://origin.example.com")
 }
