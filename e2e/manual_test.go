@@ -316,6 +316,7 @@ func (m *manual) dns(t *testing.T) {
 		return m.b.command("/", "dig @127.0.0.1 +time=1 +tries=1 cdn.example.com SOA | grep -q NOERROR").Run() == nil
 	})
 	wantAll(t, m.typed(t, "dns.md", "dig @127.0.0.1", operator+"/dns"), `www\.cdn\.example\.com\.\s+\d+\s+IN\s+A\s`, `IN\s+HTTPS\s+1`, "fra-1")
+	wantAll(t, m.typed(t, "dnssec.md", "edge dns txt put", operator+"/dns"), `gfj9XqRg85nM`)
 	m.says(t, "/", "systemctl stop dns")
 }
 
