@@ -94,6 +94,23 @@ func TestOldLogComesBack(t *testing.T) {
 	s.want("nothing was forgotten for it", s.nodes[1].log.stats.Adopted.Load()+s.nodes[2].log.stats.Adopted.Load() == 0)
 }
 
+// A peer whose clock has jumped is not believed that a log is so old.
+func TestJumpedClockIsNotBelieved(t *testing.T) {
+	s := calm(t, 2)
+	m, log := s.nodes[1].machine, Incarnation{7}
+	say := func(skew time.Duration) {
+		s.step(s.nodes[1], event{kind: evMessage, from: s.nodes[0].name, message: message{kind: sayPosition, position: positionMessage{
+			own: log, time: s.wall(s.nodes[1]).Add(skew).UnixMilli(), logs: []logPosition{{log: log, number: 5, age: uint64((26 * day).Milliseconds())}},
+		}}})
+	}
+	say(40 * day)
+	s.want("what is missing is known to be", m.tracks[log] != nil && m.tracks[log].heard == 5 && m.tracks[log].number == 0)
+	delete(m.tracks, log)
+	say(time.Hour)
+	s.run(s.now + time.Second)
+	s.want("else it is taken for known", m.tracks[log] != nil && m.tracks[log].number == 5)
+}
+
 // Who was down, or cut off, for so long that others may have forgotten what it has
 // missed forgets all that it has stored before it serves again, though nobody can
 // tell it of a purge that it lacks.

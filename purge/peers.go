@@ -133,7 +133,7 @@ func (m *machine) hearPosition(p *peer, msg *positionMessage) {
 	first := msg.full && p.Reachable && !p.compared
 	behind := false
 	for _, l := range msg.logs {
-		if m.recall(&l) {
+		if m.recall(&l, msg.time) {
 			continue
 		}
 		moved := m.wall - int64(min(l.age, uint64(m.pace.forget/time.Millisecond)))
