@@ -71,7 +71,7 @@ func (c *purgeCmd) run(stdin io.Reader, stdout, progress io.Writer) error {
 	if err := c.check(); err != nil {
 		return codedError{fmt.Errorf("purge: %w", err), exitUsage}
 	}
-	out := &receipts{json: c.JSON, stdout: stdout, progress: progress}
+	out := &receipts{json: c.JSON, wait: c.Wait, stdout: stdout, progress: progress}
 	err := c.eachBatch(stdin, func(batch []string) error { return c.purge(batch, out) })
 	if printed := out.close(); err == nil {
 		err = printed
@@ -297,10 +297,11 @@ func (c *purgeCmd) refused(got *nodeAnswer, batch []string) error {
 
 // receipts prints what became of each purge.
 type receipts struct {
-	json             bool
+	json, wait       bool
 	stdout, progress io.Writer
 	table            *tabwriter.Writer
 	purges, targets  int
+	nodes            purgeNodes // where wait is set
 }
 
 func (o *receipts) add(raw json.RawMessage, targets int) error {
@@ -340,6 +341,9 @@ func (o *receipts) add(raw json.RawMessage, targets int) error {
 			applied++
 		}
 	}
+	if o.wait {
+		o.nodes.add(r.Nodes)
+	}
 	_, err := fmt.Fprintf(o.table, "%s\t%s\t%s\t%d\t%s\t%s\t%s\t%d of %d\n", cmp.Or(r.ID, "-"), r.Kind, r.Mode, r.TargetsTotal, state, memory, disk, applied, len(r.Nodes))
 	return err
 }
@@ -351,5 +355,8 @@ func (o *receipts) close() error {
 	if o.table == nil {
 		return nil
 	}
-	return o.table.Flush()
+	if err := o.table.Flush(); err != nil || len(o.nodes) == 0 {
+		return err
+	}
+	return o.nodes.print(o.stdout)
 }
