@@ -176,6 +176,62 @@ func TestClusterOfRealNodes(t *testing.T) {
 	}
 }
 
+// A secret that is removed from all nodes lets nobody in any more: a node that has it
+// only is cut off at once, by stream and by gossip, and so is a thief who comes later.
+func TestRemovedSecretShutsOut(t *testing.T) {
+	full(t) // nodes look for those that are dead every 15 to 60 seconds
+	const old, next = "the secret of all nodes", "the secret that comes next"
+	all := clusterOf(t, free(t, "127.0.0.1", "127.0.0.1", "127.0.0.1"), nil)
+	a, b, left := all[0], all[1], all[2]
+	eventually(t, "all know all", func() bool { return together(t, all...) })
+	for _, secrets := range []string{old + "\n" + next, next + "\n" + old, next} {
+		for _, m := range []*member{a, b} { // the third is forgotten, or a thief's
+			writeFile(t, m.secrets(), secrets+"\n")
+			edge(t, "reload", "--data", m.data)
+		}
+		if strings.HasPrefix(secrets, old) { // it has not the new one: all go on
+			eventually(t, "all go on with the first", func() bool { return together(t, all...) })
+		}
+	}
+	eventually(t, "its streams have ended, on both sides", func() bool {
+		for _, m := range []*member{a, b} {
+			_, there := m.sees(t, left.name)
+			_, here := left.sees(t, m.name)
+			if there || here {
+				return false
+			}
+		}
+		return true
+	})
+	within(t, 2*patience, "gossip gives it up, and it them", func() bool {
+		there, _ := a.sees(t, left.name)
+		here, _ := left.sees(t, a.name)
+		return there == "dead" && here == "dead"
+	})
+	within(t, 2*patience, "the log names who asks in", func() bool {
+		return strings.Contains(a.output.String(), "another secret asks in") || strings.Contains(b.output.String(), "another secret asks in")
+	})
+	// What it says reaches nobody, and it hears nothing.
+	edge(t, "nodes", "out", "b", "--data", left.data)
+	edge(t, "nodes", "out", "a", "--data", b.data)
+	eventually(t, "a hears b", func() bool { return strings.Contains(edge(t, "nodes", "--data", a.data), "out") })
+	if text := edge(t, "nodes", "--data", a.data); strings.Count(text, "out") != 1 {
+		t.Errorf("a has heard of another:\n%s", text)
+	}
+	if !together(t, a, b) {
+		t.Error("the others have lost each other")
+	}
+	left.signal(t, os.Interrupt)
+	left.wait(t)
+	left.start(t)
+	eventually(t, "it is told that nobody lets it in", func() bool {
+		return strings.Contains(left.output.String(), "no other node lets this one into the cluster")
+	})
+	if status, stream := a.sees(t, left.name); status != "dead" && status != "left" || stream {
+		t.Errorf("it is %s, stream %v", status, stream)
+	}
+}
+
 func TestClusterOverIPv6(t *testing.T) {
 	all := clusterOf(t, free(t, "[::1]", "[::1]"), nil)
 	eventually(t, "both know each other", func() bool { return together(t, all...) })
