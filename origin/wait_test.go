@@ -78,6 +78,8 @@ func TestBackoffWaits(t *testing.T) {
 		})
 	}
 	work.Wait()
+	mu.Lock()
+	defer mu.Unlock()
 	waits := make([][]time.Duration, tries-1)
 	for _, at := range arrived {
 		for i := 1; i < len(at); i++ {
