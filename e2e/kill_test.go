@@ -40,7 +40,7 @@ func soak(t *testing.T) time.Duration {
 }
 
 const (
-	killObjects = 80
+	killObjects = 100
 	// killRequests are answered between a start and the next kill.
 	killRequests = 200
 )
@@ -82,7 +82,7 @@ func killUnderLoad(t *testing.T, rounds int, until time.Time) {
 
 // killTarget names an object of a size of its own, up to 630 kB.
 func killTarget(i int) (target string, size int) {
-	size = 1000 + i*7919
+	size = 1000 + i*6337
 	return respond("size", strconv.Itoa(size), "for", strconv.Itoa(i), "header", "Cache-Control:max-age=36000"), size
 }
 
