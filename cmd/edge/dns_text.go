@@ -238,8 +238,12 @@ func (t *texts) without(made time.Time) []string {
 	if phase := t.n.cluster.Self().Phase; (phase == cluster.Joining || phase == cluster.Fenced) && time.Since(made) < textsUnknown {
 		return []string{"the others, whom this node does not know yet"}
 	}
-	var names []string
-	for _, m := range t.n.cluster.Members() {
+	return lacking(t.n.cluster.Members(), made)
+}
+
+// lacking lists those that live and have not agreed with us on facts since an instant.
+func lacking(members []cluster.Member, made time.Time) (names []string) {
+	for _, m := range members {
 		if !m.Self && m.Status == cluster.Alive && !m.Gone && !m.Agreed.After(made) {
 			names = append(names, m.Name)
 		}

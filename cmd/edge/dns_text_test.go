@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"edgecdn/admin"
+	"edgecdn/cluster"
 	"edgecdn/dnsgeo"
 )
 
@@ -89,5 +90,25 @@ func TestTextsAlone(t *testing.T) {
 	}
 	if err := put("_a.cdn.example", "again"); err != nil {
 		t.Error("no room after a delete:", err)
+	}
+}
+
+// The authority is told when all who live have a proof; who cannot be reached is not
+// waited for.
+func TestLacking(t *testing.T) {
+	made := time.Now()
+	before, after := made.Add(-time.Second), made.Add(time.Second)
+	members := []cluster.Member{
+		{Name: "self", Self: true, Status: cluster.Alive},
+		{Name: "has", Status: cluster.Alive, Agreed: after},
+		{Name: "had others", Status: cluster.Alive, Agreed: before},
+		{Name: "new", Status: cluster.Alive},
+		{Name: "silent", Status: cluster.Suspect, Agreed: before},
+		{Name: "dead", Status: cluster.Dead},
+		{Name: "left", Status: cluster.Left},
+		{Name: "gone", Status: cluster.Alive, Gone: true},
+	}
+	if diff := cmp.Diff([]string{"had others", "new"}, lacking(members, made)); diff != "" {
+		t.Error(diff)
 	}
 }
