@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"edgecdn/cluster"
+	"edgecdn/config"
 	"edgecdn/dnsgeo"
 )
 
@@ -111,5 +112,23 @@ func TestCheckNode(t *testing.T) {
 	plain.Close()
 	if err := checkNode(t.Context(), dnsgeo.Probe{Kind: "tcp", Timeout: 10 * time.Second}, plain.Listener.Addr().String()); err == nil {
 		t.Error("nobody listens, and it is well")
+	}
+}
+
+// Cookies of all responders of a cluster are of its secrets, unless they have one of
+// their own.
+func TestCookieSecrets(t *testing.T) {
+	cfg := &config.Config{DNS: &dnsgeo.Config{}}
+	cfg.Cluster.Secrets, cfg.Cluster.SecretFile = []string{"the new one", "the old one"}, "/etc/edge/secrets"
+	got := dnsConfig(cfg)
+	if want := [][]byte{[]byte("the new one"), []byte("the old one")}; !cmp.Equal(want, got.Secrets) || got.Cookies.SecretFile != "/etc/edge/secrets" {
+		t.Errorf("%q, %q", got.Secrets, got.Cookies.SecretFile)
+	}
+	cfg.DNS.Cookies.SecretFile = "/etc/edge/dns"
+	if got := dnsConfig(cfg); got.Cookies.SecretFile != "/etc/edge/dns" {
+		t.Errorf("%q", got.Cookies.SecretFile)
+	}
+	if len(cfg.DNS.Secrets) != 0 {
+		t.Error("the configuration that was read has changed")
 	}
 }
