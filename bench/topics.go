@@ -102,7 +102,7 @@ const (
 		"without HTTP, costs as much as the edge or more: 61 to 70 µs where the edge took 59 to 76 with header and body in one write, and 32 to 53 with two, as now (nginx 27 to 44 beside it). " +
 		"The bound was set against an nginx with tcp_nopush, as in Debian's own file, which costs about twice as much on loopback; the one here is without, which is harder on us. " +
 		"The machine paces connections by BBR, whose timers are a large part of what one large write costs: under reno one write and two cost the same."
-	diskNote = "The bound (1.0 of nginx) is missed; runs on the same day gave 1.17 to 1.43. The system calls are nginx's (1.2 reads, one write of the header and one sendfile of the whole body a hit, by strace -c) and in a profile two thirds of the time are theirs; " +
+	diskNote = "The bound (1.0 of nginx) is missed; runs on the same day gave 1.06 to 1.43. The system calls are nginx's (1.2 reads, one write of the header and one sendfile of the whole body a hit, by strace -c) and in a profile two thirds of the time are theirs; " +
 		"the edge asks cachestat(2) besides, nginx reads its header from the file instead. With one thread of Go (GOMAXPROCS=1) the ratio is the same. Why the same sendfile costs the kernel more when Go calls it is not known; timers of BBR and interrupts " +
 		"that become due in it are in the profile. Before hits on disk were answered inline and copied to memory sparingly they cost 3.7 to 4.4 of nginx."
 	passNote = "The bound at 1 kB (0.5 of ReverseProxy) is missed; another run of the two in turns said 0.53. Where the processor is, by a profile of the edge at 1 kB:\n\n" +
