@@ -113,7 +113,7 @@ func (c *conn) end(x *gate.Exchange) {
 // requestContext returns a context that ends with the connection, for requests that
 // nobody can read from any more when their handler has returned: one for all of them.
 func (c *conn) requestContext() (context.Context, context.CancelFunc) {
-	if c.requestsCtx == nil {
+	if c.requestsCtx == nil || c.requestsCtx.Err() != nil { // a half-closed one may have asked for more before
 		c.requestsCtx, c.endRequests = context.WithCancel(c.engine.door.Requests())
 	}
 	return c.requestsCtx, c.endRequests
