@@ -243,3 +243,29 @@ func TestAdvertise(t *testing.T) {
 }
 
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+// Where UDP is blocked nodes find each other, stay alive and hear what is broadcast, by
+// TCP alone.
+func TestWithoutUDP(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		e := newEther()
+		e.udp = false
+		var nodes []*tester
+		var ears [3]heard
+		for i := range ears {
+			nodes = append(nodes, begin(t, e, settings(t, i+1), Hooks{}, func(c *Cluster) { c.Handle(20, ears[i].handle) }))
+		}
+		soon(t, 2*time.Minute, "linked", func() bool { return linked(nodes...) })
+		for range 120 {
+			time.Sleep(time.Second)
+			if !linked(nodes...) {
+				t.Fatalf("a sees %v", nodes[0].Members())
+			}
+		}
+		if err := nodes[2].Broadcast(20, []byte("all")); err != nil {
+			t.Fatal(err)
+		}
+		soon(t, time.Second, "both hear it", func() bool { return ears[0].count("c:all") > 0 && ears[1].count("c:all") > 0 })
+		stopAll(nodes...)
+	})
+}
