@@ -2,6 +2,8 @@ package e2e
 
 import (
 	"bytes"
+	"crypto/rand"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -11,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -19,6 +22,9 @@ import (
 type clusterNode struct {
 	*node
 	name, listen string
+	client       *http.Client // reaches its admin listener
+	tokens       []string     // in turns, as one is good for 100 requests a second; none: the node's own
+	turn         atomic.Int64
 }
 
 // startCluster starts nodes that know each other.
@@ -26,8 +32,48 @@ func startCluster(t *testing.T, origin string, count int) []*clusterNode {
 	t.Helper()
 	var nodes []*clusterNode
 	for i := range count {
-		nodes = append(nodes, &clusterNode{node: newNode(t), name: fmt.Sprintf("n%d", i), listen: address(t)})
+		nodes = append(nodes, &clusterNode{node: newNode(t), name: fmt.Sprintf("n%d", i), listen: address(t), client: http.DefaultClient})
 	}
+	configureCluster(t, nodes, origin)
+	var all sync.WaitGroup
+	for _, n := range nodes {
+		all.Go(func() { n.start(t) })
+	}
+	all.Wait()
+	return nodes
+}
+
+// startMachines starts nodes that know each other, each on a machine of its own.
+func startMachines(t *testing.T, origin string, count int) []*clusterNode {
+	t.Helper()
+	lan := newLAN(t)
+	var nodes []*clusterNode
+	var machines []*machine
+	for i := range count {
+		host := fmt.Sprintf("10.1.0.%d", i+1)
+		m := lan.machine(t, host+"/24")
+		n := &clusterNode{node: newNode(t), name: fmt.Sprintf("n%d", i), listen: host + ":7946"}
+		n.http, n.admin = host+":80", "127.0.0.1:9000"
+		transport := &http.Transport{DialContext: m.dial, MaxIdleConnsPerHost: 64}
+		t.Cleanup(transport.CloseIdleConnections)
+		n.client = &http.Client{Transport: transport}
+		for range 16 {
+			n.tokens = append(n.tokens, rand.Text())
+		}
+		nodes, machines = append(nodes, n), append(machines, m)
+	}
+	configureCluster(t, nodes, origin)
+	for i, n := range nodes {
+		n.process = machines[i].start(t, n.program, n.args...)
+	}
+	for _, n := range nodes {
+		eventually(t, n.name+" is ready", func() bool { return n.api(t, "GET", "/v1/status", "", nil) == 200 })
+	}
+	return nodes
+}
+
+func configureCluster(t *testing.T, nodes []*clusterNode, origin string) {
+	t.Helper()
 	for _, n := range nodes {
 		var seeds []string
 		for _, other := range nodes {
@@ -35,11 +81,15 @@ func startCluster(t *testing.T, origin string, count int) []*clusterNode {
 				seeds = append(seeds, fmt.Sprintf("%q", other.listen))
 			}
 		}
+		var tokens []string
+		for i, token := range n.tokens {
+			tokens = append(tokens, fmt.Sprintf(`{name: t%d, sha256: %x, scopes: [purge, "purge:all", read]}`, i, sha256.Sum256([]byte(token))))
+		}
 		file := filepath.Join(t.TempDir(), "edge.yaml")
 		writeFile(t, file, n.fill(fmt.Sprintf(`node: %s
 data: "{data}"
 server: {http: ["{http}"], https: []}
-admin: {listen: "{admin}"}
+admin: {listen: "{admin}", tokens: [%s]}
 cluster:
   listen: %q
   preset: local
@@ -47,15 +97,9 @@ cluster:
   secrets: [0123456789abcdef0123456789abcdef]
 origins: {o: {url: "%s"}}
 hosts: [{names: ["*"], origin: o}]
-`, n.name, n.listen, strings.Join(seeds, ", "), origin)))
+`, n.name, strings.Join(tokens, ", "), n.listen, strings.Join(seeds, ", "), origin)))
 		n.args = []string{"serve", "--config", file}
 	}
-	var all sync.WaitGroup
-	for _, n := range nodes {
-		all.Go(func() { n.start(t) })
-	}
-	all.Wait()
-	return nodes
 }
 
 // receiptNode is what a receipt says of a node.
@@ -83,35 +127,50 @@ func (r *purgeReceipt) of(node string) string {
 // api asks a node's admin listener.
 func (n *clusterNode) api(t *testing.T, method, path, body string, answer any) int {
 	t.Helper()
-	token, err := os.ReadFile(filepath.Join(n.data, "admin.token"))
-	if err != nil {
-		t.Error(err)
-		return 0
+	status, text := n.raw(t, method, path, body)
+	if answer != nil && status != 0 && status < 300 {
+		if err := json.NewDecoder(bytes.NewReader(text)).Decode(answer); err != nil {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+	return status
+}
+
+// text is what the admin listener answers.
+func (n *clusterNode) text(t *testing.T, path string) string {
+	t.Helper()
+	_, text := n.raw(t, "GET", path, "")
+	return string(text)
+}
+
+// raw returns the status, 0 without an answer, and the body.
+func (n *clusterNode) raw(t *testing.T, method, path, body string) (status int, text []byte) {
+	t.Helper()
+	var token []byte
+	var err error
+	if len(n.tokens) > 0 {
+		token = []byte(n.tokens[int(n.turn.Add(1))%len(n.tokens)])
+	} else if token, err = os.ReadFile(filepath.Join(n.data, "admin.token")); err != nil {
+		return 0, nil // it has not started yet
 	}
 	req, err := http.NewRequest(method, "http://"+n.admin+path, strings.NewReader(body))
 	if err != nil {
 		t.Error(err)
-		return 0
+		return 0, nil
 	}
 	req.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
 	if body != "" {
 		req.Header.Set("Content-Type", "application/json")
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := n.client.Do(req)
 	if err != nil {
-		return 0
+		return 0, nil
 	}
 	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return 0
+	if text, err = io.ReadAll(resp.Body); err != nil {
+		return 0, nil
 	}
-	if answer != nil && resp.StatusCode < 300 {
-		if err := json.NewDecoder(bytes.NewReader(text)).Decode(answer); err != nil {
-			t.Errorf("%s: %v", path, err)
-		}
-	}
-	return resp.StatusCode
+	return resp.StatusCode, text
 }
 
 func (n *clusterNode) phase(t *testing.T) string {
