@@ -139,7 +139,7 @@ func TestSoakPurgeStorm(t *testing.T) {
 	}
 	t.Logf("%d purges in %v, %.0f a second, %d refused; %.2f ms of CPU a purge over all nodes", len(ids), took.Round(time.Millisecond), float64(len(ids))/took.Seconds(), refused, counted*1000/float64(len(ids)))
 	complete(t, nodes[0], ids)
-	t.Logf("all receipts complete %v after the last", time.Since(began.Add(took)).Round(time.Millisecond))
+	t.Logf("all receipts were asked for and are complete, which took %v", time.Since(began.Add(took)).Round(time.Millisecond))
 	half, most := latencies(t, nodes)
 	t.Logf("everywhere within %v, 99 of 100 within %v", half, most)
 	if refused > 0 {
