@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -36,6 +37,7 @@ hosts:
     routes:
       - {path: /teapot/*, fallback: {origin: dead, status: 418}}
 `)
+	negative := regexp.MustCompile(`ttl=-\d+`) // how stale it is says how slow the machine was
 	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	defer client.CloseIdleConnections()
 	ask := func(method, target string, status int, text, cacheStatus, proxyStatus string) {
@@ -57,7 +59,7 @@ hosts:
 		if err != nil || resp.StatusCode != status || string(got) != text {
 			t.Errorf("%s %s: %d %q, %v; want %d %q", method, target, resp.StatusCode, got, err, status, text)
 		}
-		if have := resp.Header.Get("Cache-Status"); have != cacheStatus {
+		if have := negative.ReplaceAllString(resp.Header.Get("Cache-Status"), "ttl=-1"); have != cacheStatus {
 			t.Errorf("%s %s: Cache-Status: %s, want %s", method, target, have, cacheStatus)
 		}
 		if have := resp.Header.Get("Proxy-Status"); have != proxyStatus {
