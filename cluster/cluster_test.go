@@ -210,6 +210,39 @@ func TestGossipReachesAll(t *testing.T) {
 	})
 }
 
+// Membership fills packets of gossip before broadcasts may; streams carry them all the
+// same, however much the members change.
+func TestBroadcastsPassMembershipTraffic(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		e := newEther()
+		const n = 8
+		var nodes []*tester
+		ears := make([]heard, n)
+		for i := range n {
+			nodes = append(nodes, begin(t, e, settings(t, i+1), Hooks{}, func(c *Cluster) { c.Handle(20, ears[i].handle) }))
+		}
+		soon(t, 30*time.Second, "linked", func() bool { return linked(nodes...) })
+		for i := range 100 {
+			for _, node := range nodes {
+				node.SetPhase([]Phase{Draining, Serving}[i%2])
+			}
+			text := fmt.Sprint(i)
+			if err := nodes[i%n].Broadcast(20, []byte(text)); err != nil {
+				t.Fatal(err)
+			}
+			soon(t, time.Second, "all have it", func() bool {
+				for j := range n {
+					if j != i%n && ears[j].count(nodes[i%n].Self().Name+":"+text) == 0 {
+						return false
+					}
+				}
+				return true
+			})
+		}
+		stopAll(nodes...)
+	})
+}
+
 // Secrets change while all nodes run, one node at a time, and nobody loses anybody.
 func TestRotation(t *testing.T) {
 	bubble(t, func(t *testing.T) {
