@@ -26,7 +26,7 @@ import (
 
 const (
 	propertyRuns     = 3 // on each kind of store
-	propertyRunsFull = 40
+	propertyRunsFull = 20
 	propertySteps    = 120
 )
 

@@ -361,7 +361,7 @@ func (m *purgeModel) step() {
 func TestPurgeModel(t *testing.T) {
 	runs := uint64(6)
 	if os.Getenv("EDGE_FULL") != "" {
-		runs = 100
+		runs = 40
 	}
 	runPurgeModel(t, runs)
 }
