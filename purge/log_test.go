@@ -279,7 +279,11 @@ func TestGroupCommit(t *testing.T) {
 	for i := range 50 {
 		wg.Go(func() { made(t, n, i, 1) })
 	}
-	waitFor(t, func() bool { return n.Stats().Pending.Load() == 51 })
+	waitFor(t, func() bool {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		return len(n.queue) == 50
+	})
 	syncs := n.Stats().Syncs.Load()
 	close(hold)
 	wg.Wait()
