@@ -19,24 +19,24 @@ func TestProbeH3(t *testing.T) {
 	// A certificate of the standard library's.
 	web := httptest.NewTLSServer(nil)
 	defer web.Close()
-	serve := func(t *testing.T, certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)) (address string, asked *http.Request) {
+	serve := func(t *testing.T, certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)) (address string, asked <-chan *http.Request) {
 		t.Helper()
 		socket, err := net.ListenPacket("udp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
 		}
-		asked = new(http.Request)
+		requests := make(chan *http.Request, 1)
 		s := &http3.Server{
 			TLSConfig: http3.ConfigureTLSConfig(&tls.Config{GetCertificate: certificate}),
 			Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				*asked = *r
+				requests <- r
 				w.WriteHeader(http.StatusMisdirectedRequest)
 			}),
 		}
 		done := make(chan error, 1)
 		go func() { done <- s.Serve(socket) }()
 		t.Cleanup(func() { s.Close(); <-done; socket.Close() })
-		return socket.LocalAddr().String(), asked
+		return socket.LocalAddr().String(), requests
 	}
 	own := func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &web.TLS.Certificates[0], nil }
 	t.Run("answers", func(t *testing.T) {
@@ -44,8 +44,9 @@ func TestProbeH3(t *testing.T) {
 		if err := probeH3(t.Context(), address, "www.example.com"); err != nil {
 			t.Fatal(err)
 		}
-		if asked.Method != http.MethodOptions || asked.Header.Get("Max-Forwards") != "0" || asked.Host != "www.example.com" {
-			t.Errorf("it asked %+v", asked)
+		r := <-asked
+		if r.Method != http.MethodOptions || r.Header.Get("Max-Forwards") != "0" || r.Host != "www.example.com" {
+			t.Errorf("it asked %+v", r)
 		}
 	})
 	t.Run("refuses the name", func(t *testing.T) {
