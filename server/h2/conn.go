@@ -32,6 +32,10 @@ const (
 	closedMax = 128
 	// drainGrace is how long a client may take to answer the PING of a drain.
 	drainGrace = time.Second
+	// newcomerGrace is how long one that comes during a drain may take to make a first
+	// request, which is answered with GOAWAY beside it. Told before, some clients fail
+	// that request instead of going elsewhere with it.
+	newcomerGrace = 5 * time.Second
 )
 
 // Stages of a drain.
@@ -118,6 +122,7 @@ type conn struct {
 
 	// Life.
 	drain     drainStage
+	newcomer  bool // came during a drain, and has made no request yet
 	drainBy   time.Time
 	idleSince time.Time
 	checkAt   time.Time // parked streams are looked at
@@ -292,6 +297,9 @@ func (c *conn) due() time.Time {
 	if c.drain == drainTold {
 		sooner(c.drainBy)
 	}
+	if c.newcomer {
+		sooner(c.newcomerBy())
+	}
 	if c.parked > 0 {
 		sooner(c.checkAt)
 	}
@@ -343,7 +351,7 @@ func (c *conn) tick() bool {
 		c.checkParked(limits)
 	}
 	switch {
-	case c.drain == drainAsked:
+	case c.drain == drainAsked, c.newcomer && reached(c.newcomerBy()):
 		c.goAway()
 	case c.drain == drainTold && reached(c.drainBy):
 		c.goAwayFinally()
@@ -360,6 +368,9 @@ func (c *conn) requestDrain() {
 		c.wake()
 	}
 }
+
+// newcomerBy is until when a first request is waited for.
+func (c *conn) newcomerBy() time.Time { return c.idleSince.Add(newcomerGrace) }
 
 // finished says whether a drained connection has nothing left to do.
 func (c *conn) finished() bool { return c.drain == drainFinal && c.idle() && c.orphans == 0 }

@@ -137,7 +137,7 @@ func (c *conn) goAwayFrame(h *frameHeader, payload []byte) {
 
 // goAway begins a drain: requests that are on their way are still answered.
 func (c *conn) goAway() {
-	c.drain, c.drainBy = drainTold, c.now.Add(drainGrace)
+	c.drain, c.drainBy, c.newcomer = drainTold, c.now.Add(drainGrace), false
 	b := appendGoAway(c.begin(), streamIDMax, codeNo)
 	c.commit(append(appendHeader(b, 8, kindPing, 0, 0), drainPing...))
 }

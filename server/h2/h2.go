@@ -98,7 +98,7 @@ func (e *Engine) enter(c *conn) bool {
 	}
 	e.conns[c] = struct{}{}
 	if e.draining {
-		c.drain = drainAsked
+		c.newcomer = true
 	}
 	return true
 }

@@ -37,6 +37,8 @@ func (c *conn) request(id uint32) {
 	if c.requests++; c.requests >= c.door.Limits().ConnectionRequests && c.drain == drainNot {
 		c.engine.stats.Exhausted.Add(1)
 		c.goAway()
+	} else if c.newcomer {
+		c.goAway()
 	}
 	x := c.exchange(h)
 	switch c.decide(x, h) {

@@ -257,8 +257,22 @@ func TestDrain(t *testing.T) {
 	if f := w.read(); f != nil {
 		t.Errorf("%v after the last response", f)
 	}
-	late := e.dial(t) // a connection that comes while others drain
-	until(late, func(f *http2.GoAwayFrame) bool { return true })
+	late := e.dial(t) // a connection that comes while others drain is told with its first request
+	late.get(1, "/")
+	until(late, func(f *http2.GoAwayFrame) bool { return f.LastStreamID == streamIDMax })
+	until(late, func(f *http2.DataFrame) bool { return f.StreamID == 1 && f.StreamEnded() })
+}
+
+// TestDrainOfSilentNewcomers: one that makes no request is told all the same.
+func TestDrainOfSilentNewcomers(t *testing.T) {
+	t.Parallel() // it waits
+	e := start(t, setup{})
+	e.clear.Drain()
+	begun := time.Now()
+	until(e.dial(t), func(f *http2.GoAwayFrame) bool { return f.LastStreamID == streamIDMax })
+	if took := time.Since(begun); took < newcomerGrace {
+		t.Errorf("told after %v", took)
+	}
 }
 
 // TestDrainWithoutAnAnswer: a client that does not acknowledge the PING is told the

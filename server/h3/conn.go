@@ -62,6 +62,7 @@ type conn struct {
 	requests int64         // taken; guarded by mu, as is all below
 	active   int64         // under way
 	phase    phase
+	newcomer bool // came during a drain, and has made no request yet
 	timer    *time.Timer
 	closed   bool
 	lasting  map[quic.StreamID]*quic.Stream // those with a goroutine, for PRIORITY_UPDATE
@@ -94,11 +95,13 @@ func (c *conn) serve() {
 		return
 	}
 	c.mu.Lock()
-	c.timer = time.AfterFunc(c.limits().IdleTimeout, c.tick)
-	c.mu.Unlock()
-	if c.engine.drains() {
-		c.drain()
+	c.newcomer = c.engine.drains()
+	wait := c.limits().IdleTimeout
+	if c.newcomer {
+		wait = newcomerGrace
 	}
+	c.timer = time.AfterFunc(wait, c.tick)
+	c.mu.Unlock()
 	c.work.Go(c.acceptUni)
 	for {
 		// The context is the connection's own: AcceptStream ends with it.
@@ -164,12 +167,14 @@ func (c *conn) take(s *quic.Stream) {
 	c.next = id + 4
 	c.requests++
 	c.active++
-	full := c.requests == int64(c.limits().ConnectionRequests)
+	full, newcomer := c.requests == int64(c.limits().ConnectionRequests), c.newcomer
 	p, prioritised := c.priorities[id]
 	delete(c.priorities, id)
 	c.mu.Unlock()
 	if full {
 		c.engine.stats.RequestsMax.Add(1)
+	}
+	if full || newcomer {
 		c.drain()
 	}
 	r := c.engine.pool.Get().(*request)
@@ -183,13 +188,15 @@ func (c *conn) take(s *quic.Stream) {
 // drain begins the end: requests on their way are taken for a while.
 func (c *conn) drain() {
 	c.mu.Lock()
-	if c.closed || c.timer == nil || c.phase != phaseServing {
-		c.mu.Unlock()
-		return
+	defer c.mu.Unlock()
+	if !c.closed && c.timer != nil && c.phase == phaseServing {
+		c.drainLocked()
 	}
-	c.phase = phaseDraining
+}
+
+func (c *conn) drainLocked() {
+	c.phase, c.newcomer = phaseDraining, false
 	c.timer.Reset(goawayGrace)
-	c.mu.Unlock()
 	c.goaway(goawayAny)
 }
 
@@ -207,6 +214,8 @@ func (c *conn) tick() {
 		}
 	case c.phase == phaseDraining:
 		c.finalLocked(quiet)
+	case c.newcomer:
+		c.drainLocked()
 	case c.active > 0:
 		c.timer.Reset(idle)
 	case quiet < idle:

@@ -27,6 +27,10 @@ const (
 	linger = 2 * time.Second
 	// goawayGrace is how long requests that crossed the first GOAWAY are taken.
 	goawayGrace = 200 * time.Millisecond
+	// newcomerGrace is how long a connection that comes during a drain may take to
+	// make a first request, which is answered with GOAWAY beside it. Told before, some
+	// clients fail that request instead of going elsewhere with it.
+	newcomerGrace = 5 * time.Second
 )
 
 // Engine serves the HTTP/3 connections of one listener. Its methods may be called
@@ -90,8 +94,8 @@ func (e *Engine) Cut() {
 	closing.Wait()
 }
 
-// begun returns the connections there are, and has those to come drained from
-// their start.
+// begun returns the connections there are, and has those to come drained with
+// their first request.
 func (e *Engine) begun() []*conn {
 	e.mu.Lock()
 	defer e.mu.Unlock()

