@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -101,18 +102,37 @@ func TestDelvValidates(t *testing.T) {
 	}
 }
 
+// nextPort counts up below the ephemeral ports, so that nobody is given a port between
+// its choice and its use.
+var nextPort atomic.Int64
+
+// freeAddress returns a loopback address with a port that is free for TCP and UDP.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	for range 2000 {
+		at := fmt.Sprint("127.0.0.1:", 10_000+(int64(os.Getpid())*16+nextPort.Add(1))%2000)
+		udp, err := net.ListenPacket("udp", at)
+		if err != nil {
+			continue
+		}
+		tcp, err := net.Listen("tcp", at)
+		udp.Close()
+		if err == nil {
+			tcp.Close()
+			return at
+		}
+	}
+	t.Fatal("no free port")
+	return ""
+}
+
 // startUnbound runs a validating resolver in front of a server, and returns its
 // address. It varies the case of names (0x20).
 func startUnbound(t *testing.T, server string, anchor string) string {
 	t.Helper()
 	unbound := program(t, "unbound")
 	dir := t.TempDir()
-	free, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	at := free.LocalAddr().String()
-	free.Close()
+	at := freeAddress(t)
 	config := fmt.Sprintf(`server:
   interface: %s
   directory: %q

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -134,17 +135,27 @@ type process struct {
 	err    error         // of Wait, once exited is closed
 }
 
-// output keeps the end of what a program says.
+// output keeps the end of what a program says, and how a crash begins, which is
+// followed by all goroutines.
 type output struct {
-	mu   sync.Mutex
-	text []byte
+	mu    sync.Mutex
+	text  []byte
+	crash []byte
 }
 
-const outputMax = 1 << 20
+const outputMax, crashMax = 1 << 20, 16 << 10
+
+// crashing is how the runtime begins to tell of its end.
+var crashing = regexp.MustCompile(`(?m)^(fatal error: |panic: |unexpected fault address |runtime: |SIG[A-Z]+: )`)
 
 func (o *output) Write(p []byte) (int, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if len(o.crash) > 0 {
+		o.crash = append(o.crash, p[:min(len(p), crashMax-len(o.crash))]...)
+	} else if at := crashing.FindIndex(p); at != nil {
+		o.crash = append(o.crash, p[at[0]:min(len(p), at[0]+crashMax)]...)
+	}
 	o.text = append(o.text, p...)
 	if len(o.text) > outputMax {
 		o.text = append([]byte(nil), o.text[len(o.text)-outputMax/2:]...)
@@ -188,7 +199,10 @@ func startWith(t *testing.T, dir string, files []*os.File, program string, args 
 	t.Cleanup(func() {
 		p.kill()
 		if t.Failed() {
-			t.Logf("%s %s said:\n%s", filepath.Base(program), strings.Join(args, " "), tail(p.output.String(), 60))
+			p.output.mu.Lock()
+			crash := string(p.output.crash)
+			p.output.mu.Unlock()
+			t.Logf("%s %s said:\n%s\n%s", filepath.Base(program), strings.Join(args, " "), crash, tail(p.output.String(), 60))
 		}
 	})
 	return p
