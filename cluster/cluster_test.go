@@ -180,18 +180,25 @@ func TestQueueIsBounded(t *testing.T) {
 	})
 }
 
+// listening begins so many nodes that note what is broadcast, and waits until all have
+// streams to all.
+func listening(t *testing.T, n int) (nodes []*tester, ears []heard) {
+	t.Helper()
+	e := newEther()
+	ears = make([]heard, n)
+	for i := range n {
+		nodes = append(nodes, begin(t, e, settings(t, i+1), Hooks{}, func(c *Cluster) { c.Handle(20, ears[i].handle) }))
+	}
+	soon(t, 30*time.Second, "linked", func() bool { return linked(nodes...) })
+	return nodes, ears
+}
+
 // Gossip alone carries a broadcast to those who have no stream to its sender, since
 // all who take it gossip it on.
 func TestGossipReachesAll(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		e := newEther()
 		const n = 8
-		var nodes []*tester
-		ears := make([]heard, n)
-		for i := range n {
-			nodes = append(nodes, begin(t, e, settings(t, i+1), Hooks{}, func(c *Cluster) { c.Handle(20, ears[i].handle) }))
-		}
-		soon(t, 30*time.Second, "linked", func() bool { return linked(nodes...) })
+		nodes, ears := listening(t, n)
 		for i := range 20 {
 			nodes[0].gossip(20, "a", fmt.Appendf(nil, "%d", i))
 		}
@@ -214,14 +221,8 @@ func TestGossipReachesAll(t *testing.T) {
 // same, however much the members change.
 func TestBroadcastsPassMembershipTraffic(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		e := newEther()
 		const n = 8
-		var nodes []*tester
-		ears := make([]heard, n)
-		for i := range n {
-			nodes = append(nodes, begin(t, e, settings(t, i+1), Hooks{}, func(c *Cluster) { c.Handle(20, ears[i].handle) }))
-		}
-		soon(t, 30*time.Second, "linked", func() bool { return linked(nodes...) })
+		nodes, ears := listening(t, n)
 		for i := range 100 {
 			for _, node := range nodes {
 				node.SetPhase([]Phase{Draining, Serving}[i%2])

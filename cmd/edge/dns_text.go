@@ -30,8 +30,9 @@ const (
 // texts keeps them. A record is a fact of its own: nodes that prove the same name
 // at the same time do not overwrite each other's.
 type texts struct {
-	n       *node
-	telling sync.Mutex // before mu
+	n        *node
+	changing sync.Mutex // from looking for room to making records
+	telling  sync.Mutex // before mu
 
 	mu  sync.Mutex
 	own map[string]dnsgeo.Text // without a cluster, by key
@@ -163,6 +164,8 @@ func (t *texts) Put(r admin.TextRecord) error {
 		}
 		set = append(set, one)
 	}
+	t.changing.Lock()
+	defer t.changing.Unlock()
 	if err := t.room(set[0].Name, len(set), false); err != nil {
 		return err
 	}
@@ -199,14 +202,21 @@ func (t *texts) Present(ctx context.Context, name, value string) error {
 	if err := t.check(&one); err != nil {
 		return err
 	}
-	if err := t.room(one.Name, 1, true); err != nil {
-		return err
-	}
 	made := time.Now()
-	if err := t.change([]dnsgeo.Text{one}, nil); err != nil {
+	if err := t.add(one); err != nil {
 		return err
 	}
 	return t.spreadOut(ctx, made)
+}
+
+// add makes a record beside others of its name.
+func (t *texts) add(one dnsgeo.Text) error {
+	t.changing.Lock()
+	defer t.changing.Unlock()
+	if err := t.room(one.Name, 1, true); err != nil {
+		return err
+	}
+	return t.change([]dnsgeo.Text{one}, nil)
 }
 
 // spreadOut waits until the others have what was said before an instant: a node
