@@ -386,7 +386,7 @@ func TestReceiptsOfSwept(t *testing.T) {
 	n := startNode(t, smallTuning(fsys), disk)
 	all := made(t, n, 0, 40)
 	if r := all[0]; r.State != Applied || r.Count != (cache.PurgeCount{Memory: 1, MemoryCounted: true}) ||
-		!cmp.Equal(r.Nodes, []Node{{"edge", Applied, r.Entry.Time}}) {
+		len(r.Nodes) != 1 || r.Nodes[0].Name != "edge" || r.Nodes[0].State != Applied || r.Nodes[0].At.Before(r.Entry.Time) {
 		t.Errorf("%+v", r)
 	}
 	n.cache.sweep()
