@@ -103,6 +103,9 @@ func goldenLog() []byte {
 		code := appendEntry(nil, &e)
 		b = append(binary.AppendUvarint(b, uint64(len(code))), code...)
 	}
+	for i := range 4 {
+		b = binary.LittleEndian.AppendUint64(b, uint64(1763800000200+i))
+	}
 	text = append(text, frame(len(text), b)...)
 	text = append(text, frame(len(text), appendNote(openFrame(nil, frameSwept), &note{3<<40 | 13, 3, 1763800001000, []counts{{1, 5, 6, true}, {2, 0, 0, false}}}))...)
 	slots := append(make([]byte, headSlot), h.encode()...)
@@ -175,7 +178,8 @@ func TestGoldenLog(t *testing.T) {
 		t.Errorf("boot %d, %d replayed\n%s", n.Boot(), n.Stats().Replayed.Load(), n.said)
 	}
 	all := n.List(ID{}, 10)
-	if len(all) != 4 || all[3].State != Swept || all[3].Count.Memory != 5 || all[0].Entry.Reason != "Über-Reason" || !all[0].Entry.Purges[0].Soft {
+	if len(all) != 4 || all[3].State != Swept || all[3].Count.Memory != 5 || all[0].Entry.Reason != "Über-Reason" || !all[0].Entry.Purges[0].Soft ||
+		all[0].Nodes[0].At.UnixMilli() != 1763800000203 {
 		t.Errorf("%+v", all)
 	}
 }

@@ -160,7 +160,7 @@ type record struct {
 	segment *segment
 	offset  int64
 	length  int
-	applied int64 // when it was applied here, in milliseconds since 1970; 0: before this start
+	applied int64 // when it was applied here, in milliseconds since 1970; 0: an older edge did not say
 	// Once the sweep has passed:
 	swept        int64 // when, in milliseconds since 1970; 0: it has not
 	memory, disk uint64
@@ -389,6 +389,9 @@ func (l *Log) write(batch []*pending) error {
 			segment: at, offset: at.size + int64(len(b)), length: len(p.code), applied: p.applied,
 		}
 		b = append(b, p.code...)
+	}
+	for _, p := range batch {
+		b = binary.LittleEndian.AppendUint64(b, uint64(p.applied))
 	}
 	if cap(b) <= frameKeptMax {
 		l.frame = b

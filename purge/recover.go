@@ -238,6 +238,7 @@ func (l *Log) loadFrame(s *segment, payload []byte, at int64) error {
 		return fmt.Errorf("purge: %s has a frame of kind %d and %w", segmentName(s.sequence), payload[0], errNewer)
 	}
 	d := decoder{rest: payload[1:]}
+	first := l.number
 	for n := d.uvarint(frameBytesMax); n > 0; n-- {
 		code := d.take(d.uvarint(EntryBytesMax))
 		if d.bad {
@@ -251,6 +252,12 @@ func (l *Log) loadFrame(s *segment, payload []byte, at int64) error {
 			return lost("purge: %s: entry %d %w", segmentName(s.sequence), l.number, errDamaged)
 		}
 		l.loadEntry(s, &e, at+int64(len(payload)-len(d.rest)-len(code)), len(code))
+	}
+	if len(d.rest) > 0 {
+		loaded := l.index[len(l.index)-int(l.number-first):]
+		for i := range loaded {
+			loaded[i].applied = int64(d.uint64())
+		}
 	}
 	return nil
 }

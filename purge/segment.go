@@ -30,7 +30,9 @@ const (
 
 // Kinds of frames, their first byte.
 const (
-	frameEntries = 1 // count, then each entry with its length before it
+	// frameEntries: count, each entry with its length before it, and, but for those
+	// of an older edge, for each when it was applied here, u64 (ms since 1970).
+	frameEntries = 1
 	frameSwept   = 2 // how far the sweep is: see appendNote
 )
 

@@ -31,11 +31,12 @@ func (l *Log) followSweep() {
 			passed[i].memory, passed[i].disk, passed[i].counted = uint64(n.Memory), uint64(n.Disk), ok && n.Counted
 			all[i] = counts{l.base + uint64(from+i), passed[i].memory, passed[i].disk, passed[i].counted}
 		}
-		if err := l.note(passed[len(passed)-1].order, all); err != nil {
+		at := time.Now().UnixMilli()
+		if err := l.note(passed[len(passed)-1].order, at, all); err != nil {
 			l.log.Error("purge: note the sweep", "err", err) // it is noted later
 			break
 		}
-		l.markSwept(from, passed)
+		l.markSwept(from, at, passed)
 	}
 	if err := l.shorten(); err != nil {
 		l.log.Error("purge: shorten the log", "err", err)
@@ -67,11 +68,11 @@ func byOrder(r record, order uint64) int {
 }
 
 // note writes a frame about the sweep.
-func (l *Log) note(order uint64, all []counts) error {
+func (l *Log) note(order uint64, at int64, all []counts) error {
 	if err := l.ready(); err != nil {
 		return err
 	}
-	n := note{order, l.Boot(), time.Now().UnixMilli(), all}
+	n := note{order, l.Boot(), at, all}
 	l.frame = appendNote(openFrame(l.frame[:0], frameSwept), &n)
 	if err := l.append(l.segments[len(l.segments)-1], l.frame); err != nil {
 		return err
@@ -81,12 +82,11 @@ func (l *Log) note(order uint64, all []counts) error {
 }
 
 // markSwept puts the counts into the index and tells watchers.
-func (l *Log) markSwept(from int, passed []record) {
-	now := time.Now().UnixMilli()
+func (l *Log) markSwept(from int, at int64, passed []record) {
 	l.mu.Lock()
 	for i := range passed {
 		r := &l.index[from+i]
-		r.swept, r.memory, r.disk, r.counted = now, passed[i].memory, passed[i].disk, passed[i].counted
+		r.swept, r.memory, r.disk, r.counted = at, passed[i].memory, passed[i].disk, passed[i].counted
 		passed[i] = *r
 	}
 	l.swept = passed[len(passed)-1].order
