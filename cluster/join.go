@@ -4,7 +4,8 @@ package cluster
 // has been dead for half a minute, on both sides of a partition, so that it would
 // never heal by itself. Every 15 to 60 seconds each node tries its seeds, and
 // those it has known, as far as they are not alive; alone, sooner: a name that is a seed
-// may not be there yet, or have this node's address only.
+// may not be there yet, or have this node's address only; and soon those that gossip
+// calls alive and to which there is no stream: they may not have heard of this node.
 
 import (
 	"context"
@@ -107,14 +108,16 @@ func plain(err error) string {
 	return text[:min(len(text), 300)]
 }
 
-// joinTargets returns the addresses of seeds and of known nodes that are not alive.
+// joinTargets returns the addresses of seeds and of known nodes that are not alive, or
+// that may not know this one.
 func (c *Cluster) joinTargets(ctx context.Context) ([]netip.AddrPort, error) {
+	unheard := c.unheardBy(time.Now())
 	c.mu.RLock()
 	seeds := c.cfg.Seeds
 	alive := map[netip.AddrPort]bool{c.self.Address: true}
 	var known []netip.AddrPort
 	for _, m := range c.members {
-		if m.Status == Alive {
+		if m.Status == Alive && !unheard[m.Name] {
 			alive[m.Address] = true
 		} else if m.Address.IsValid() {
 			known = append(known, m.Address)

@@ -25,6 +25,7 @@ const (
 	dialBackoffMin  = 250 * time.Millisecond
 	dialBackoffMax  = 5 * time.Second
 	suspectNever    = 5 * time.Second // without any stream since it joined
+	unheardDelay    = 2 * time.Second // without any stream, before it may be that the peer has not heard of us
 )
 
 // peers is the streams there are.
@@ -41,6 +42,28 @@ type dialling struct {
 	next    time.Time
 	backoff time.Duration
 	since   time.Time // without a stream
+	asked   bool      // since then joinRound has been asked to tell the peer of us
+}
+
+// unheard says whether the peer may not know this node, so that it refuses its
+// streams. Gossip tells of a new node a few times, to a few each time: in one of ten
+// starts of eight nodes at once, some node hears of another only by memberlist's next
+// exchange of all that is known, half a minute later.
+func (d *dialling) unheard(now time.Time) bool {
+	return !d.since.IsZero() && now.Sub(d.since) >= unheardDelay
+}
+
+// unheardBy returns the peers that may not know this node.
+func (c *Cluster) unheardBy(now time.Time) map[string]bool {
+	c.peers.mu.Lock()
+	defer c.peers.mu.Unlock()
+	all := make(map[string]bool)
+	for name, d := range c.peers.dials {
+		if d.unheard(now) {
+			all[name] = true
+		}
+	}
+	return all
 }
 
 // stream returns the one to a node that is up.
@@ -98,7 +121,11 @@ func (c *Cluster) reach(ctx context.Context, now time.Time) {
 			continue
 		}
 		if d.since.IsZero() {
-			d.since, d.backoff, d.next = now, 0, now
+			d.since, d.asked, d.backoff, d.next = now, false, 0, now
+		}
+		if d.unheard(now) && !d.asked {
+			d.asked = true
+			poke(c.rejoin)
 		}
 		if d.under || now.Before(d.next) || c.cfg.Name > t.name && now.Sub(d.since) < yieldDelay {
 			continue

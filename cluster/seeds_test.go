@@ -255,7 +255,7 @@ func TestWithoutUDP(t *testing.T) {
 		for i := range ears {
 			nodes = append(nodes, begin(t, e, settings(t, i+1), Hooks{}, func(c *Cluster) { c.Handle(20, ears[i].handle) }))
 		}
-		soon(t, 2*time.Minute, "linked", func() bool { return linked(nodes...) })
+		soon(t, 10*time.Second, "linked", func() bool { return linked(nodes...) })
 		for range 120 {
 			time.Sleep(time.Second)
 			if !linked(nodes...) {
