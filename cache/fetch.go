@@ -24,7 +24,7 @@ var copyBuffers = sync.Pool{New: func() any { return new([copyBytes]byte) }}
 // clone copies r so that it outlives the engine's buffers.
 func (r *Request) clone() *Request {
 	c := *r
-	c.scratch, c.values = nil, nil
+	c.scratch, c.values, c.owned, c.room = nil, nil, nil, nil
 	for _, s := range []*string{&c.Method, &c.Scheme, &c.Authority, &c.Host, &c.Target, &c.Listener} {
 		*s = strings.Clone(*s)
 	}

@@ -65,9 +65,11 @@ func conditional(name string) bool {
 // lower case, and gives those of the response so. Of r it looks at neither header nor
 // URL, and the response has none of the former; keyed says that Idempotency-Key makes
 // a request one that may be sent again; early gets 1xx responses, whose
-// fields are its own during the call only.
+// fields are its own during the call only. room keeps its state of a request for the next
+// one that comes with it, by when nothing of this one's response is looked at any more; it
+// holds something once that response is over and nothing of the request is known there.
 type Forwarder interface {
-	Forward(r *http.Request, origin, target string, fields []Field, keyed bool, early func(status int, fields []Field)) (*http.Response, []Field, error)
+	Forward(r *http.Request, origin, target string, fields []Field, keyed bool, early func(status int, fields []Field), room *any) (*http.Response, []Field, error)
 }
 
 // question is a request on its way to an origin.
@@ -77,6 +79,7 @@ type question struct {
 	fields         []Field
 	keyed          bool                             // Idempotency-Key is trusted
 	early          func(status int, fields []Field) // of 1xx but 100 and 101; may be nil
+	room           *any                             // Forwarder's; may be nil
 }
 
 // outgoing makes the request for the origin: asIs for a client's own, with its
@@ -87,7 +90,7 @@ func (c *Cache) outgoing(ctx context.Context, r *Request, asIs bool) question {
 
 // outgoingTo is outgoing for an origin of that name.
 func (c *Cache) outgoingTo(ctx context.Context, r *Request, asIs bool, origin string) question {
-	q := c.outgoingOf(r, asIs, origin)
+	q := c.outgoingOf(r, asIs, origin, new(room))
 	out := http.Request{Method: r.Method, Host: r.Host, ProtoMajor: 1, ProtoMinor: 1, Proto: "HTTP/1.1"}
 	if asIs {
 		out.Host = r.Authority
@@ -99,9 +102,12 @@ func (c *Cache) outgoingTo(ctx context.Context, r *Request, asIs bool, origin st
 	return q
 }
 
-// outgoingOf makes all but the http.Request.
-func (c *Cache) outgoingOf(r *Request, asIs bool, origin string) question {
-	fields := make([]Field, 0, len(r.Fields)+8)
+// outgoingOf makes all but the http.Request. Fields and values are in m.
+func (c *Cache) outgoingOf(r *Request, asIs bool, origin string, m *room) question {
+	fields := m.fields[:0]
+	if cap(fields) < len(r.Fields)+8 {
+		fields = make([]Field, 0, len(r.Fields)+8)
+	}
 	for _, f := range r.Fields {
 		if hopByHop(f.Name) || untrusted(f.Name) || ours(f.Name) || !asIs && conditional(f.Name) ||
 			strings.HasPrefix(f.Name, ":") {
@@ -125,8 +131,9 @@ func (c *Cache) outgoingOf(r *Request, asIs bool, origin string) question {
 	if asIs {
 		authority = r.Authority
 	}
-	fields = c.appendForwarded(fields, r, authority)
+	fields = c.appendForwarded(fields, r, authority, m)
 	fields = setRules(fields, &r.Route.Request)
+	m.fields = fields
 	return question{origin: origin, target: r.Route.Target(r.Target), fields: fields, keyed: r.Route.IdempotencyKey}
 }
 
@@ -134,7 +141,7 @@ func (c *Cache) outgoingOf(r *Request, asIs bool, origin string) question {
 // caller's.
 func (c *Cache) forward(q *question) (*http.Response, []Field, error) {
 	if c.forwarder != nil {
-		return c.forwarder.Forward(q.request, q.origin, q.target, q.fields, q.keyed, q.early)
+		return c.forwarder.Forward(q.request, q.origin, q.target, q.fields, q.keyed, q.early, q.room)
 	}
 	path, query := splitTarget(q.target)
 	ctx := c.direct(q.request.Context(), q.origin, q.target)
@@ -233,8 +240,11 @@ func (r *Request) dropListed() {
 
 // appendForwarded says who asks and by whom. The client's own fields of these names
 // are not in the list. All values are cut from one piece.
-func (c *Cache) appendForwarded(fields []Field, r *Request, authority string) []Field {
-	b := make([]byte, 0, 192)
+func (c *Cache) appendForwarded(fields []Field, r *Request, authority string, m *room) []Field {
+	b := m.values[:0]
+	if b == nil {
+		b = make([]byte, 0, 192)
+	}
 	value := func(from int) string { return text(b[from:]) }
 	if client := r.Client.Addr().Unmap(); client.IsValid() {
 		at := len(b)
@@ -247,7 +257,7 @@ func (c *Cache) appendForwarded(fields []Field, r *Request, authority string) []
 		} else {
 			b = append(b, address...)
 		}
-		b = append(append(append(append(b, ";host="...), quoteForwarded(authority)...), ";proto="...), r.Scheme...)
+		b = append(append(appendQuoted(append(b, ";host="...), authority), ";proto="...), r.Scheme...)
 		fields = append(fields, Field{"x-forwarded-for", address}, Field{"forwarded", value(at)})
 	}
 	at := len(b)
@@ -260,22 +270,28 @@ func (c *Cache) appendForwarded(fields []Field, r *Request, authority string) []
 		b = append(appendJoined(b, r.Fields, "cdn-loop"), c.loopID...)
 		loop = value(at)
 	}
+	m.values = b
 	return append(fields, Field{"x-forwarded-host", authority}, Field{"x-forwarded-proto", r.Scheme},
 		Field{"via", via}, Field{"cdn-loop", loop})
 }
 
 // quoteForwarded quotes a value that is not a token, as a host with a port
 // (RFC 7239 4).
-func quoteForwarded(s string) string {
-	if httpguts.ValidHeaderFieldName(s) {
-		return s
-	}
-	return `"` + forwardedEscapes.Replace(s) + `"`
-}
+func quoteForwarded(s string) string { return string(appendQuoted(nil, s)) }
 
-// forwardedEscapes are those of a quoted string. Making one for each request would
-// cost more memory than all the rest of a pass-through.
-var forwardedEscapes = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
+func appendQuoted(b []byte, s string) []byte {
+	if httpguts.ValidHeaderFieldName(s) {
+		return append(b, s...)
+	}
+	b = append(b, '"')
+	for i := range len(s) {
+		if s[i] == '\\' || s[i] == '"' {
+			b = append(b, '\\')
+		}
+		b = append(b, s[i])
+	}
+	return append(b, '"')
+}
 
 // appendJoined appends the values of a field as one list, and what goes before another
 // member.

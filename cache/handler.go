@@ -42,7 +42,8 @@ type exchange struct {
 // to be cached. The Request must be in the context (NewContext).
 func (c *Cache) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 	r := FromContext(hr.Context())
-	x := &exchange{cache: c, w: w, hr: hr, r: r, conds: conditionsOf(r.Fields), order: c.purges.order.Load()}
+	x := &r.work().exchange
+	*x = exchange{cache: c, w: w, hr: hr, r: r, conds: conditionsOf(r.Fields), order: c.purges.order.Load()}
 	if x.conds.connection {
 		r.dropListed()
 		x.conds = conditionsOf(r.Fields)

@@ -107,8 +107,8 @@ func (k *keeping) end() {
 }
 
 // learnFromHead updates or forgets the stored response that the answer to a HEAD
-// speaks of (RFC 9111 4.3.5).
-func (x *exchange) learnFromHead(resp *http.Response, got *received) {
+// speaks of (RFC 9111 4.3.5). kept: fields of the answer are in it now.
+func (x *exchange) learnFromHead(resp *http.Response, got *received) (kept bool) {
 	c, r := x.cache, x.r
 	f := c.newFill(r, x.order)
 	f.found = c.find(r)
@@ -116,7 +116,7 @@ func (x *exchange) learnFromHead(resp *http.Response, got *received) {
 	p := f.found.resp
 	if p == nil || p.status != http.StatusOK || got.status != http.StatusOK || p.coded&^acceptedCodings(r.Fields) != 0 ||
 		conditionsOf(r.Fields).authorization && !p.has(flagAuthorized) {
-		return // not what the HEAD could have been answered from
+		return false // not what the HEAD could have been answered from
 	}
 	f.order = max(f.order, f.found.stored.Meta().Order)
 	size := p.total
@@ -126,13 +126,14 @@ func (x *exchange) learnFromHead(resp *http.Response, got *received) {
 	if sameValidators(got.fields, p) && (resp.ContentLength < 0 || !got.sized || resp.ContentLength == size) {
 		if news := f.merged(got); news != nil {
 			f.renew(news)
-			return
+			return true
 		}
 	}
 	if err := c.store.Remove(c.store.Hasher().Key(f.found.key)); err != nil && !errors.Is(err, store.ErrNotFound) {
 		c.stats.StoreErrors.Add(1)
 	}
 	c.stats.Invalidated.Add(1)
+	return false
 }
 
 // sameValidators says whether fields have validators and all are p's.

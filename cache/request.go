@@ -59,20 +59,53 @@ type Request struct {
 	FromFile bool
 	// Route is matched once, by the engine, before anything is looked up.
 	Route *route.Route
-	// Spent is set by a handler that has answered and kept nothing of the request, so
-	// that the engine may use its record again.
+	// Spent is set by a handler that has answered and kept nothing of the request, nor
+	// has anybody whom it asked, so that the engine may use its record again, when the
+	// response has been sent: fields of that are still in room.
 	Spent bool
 	// Outcome is filled in by whoever answers and read by the access log.
 	Outcome Outcome
 
 	scratch []byte // for keys; kept with the Request so that Lookup allocates nothing
 	values  []byte // of the response's fields; what has been cut from it stays as it is
+	owned   []byte // Own's
+	room    *room  // nil before the first that was not a hit
 }
+
+// room is what the handler works in. The next request has it only where this one is
+// Spent.
+type room struct {
+	exchange exchange
+	fields   []Field                          // for the origin
+	values   []byte                           // of those
+	origin   any                              // Forwarder's
+	hint     func(status int, fields []Field) // exchange's
+}
+
+// roomKept bounds what is kept of room's and Own's buffers.
+const roomKept = 4 << 10
 
 // Reset clears r for another request and keeps its buffers.
 func (r *Request) Reset() {
 	clear(r.Fields)
-	*r = Request{Fields: r.Fields[:0], scratch: r.scratch[:0], values: r.values[:0]}
+	*r = Request{Fields: r.Fields[:0], scratch: r.scratch[:0], values: r.values[:0], owned: r.owned[:0], room: r.room}
+	if cap(r.owned) > roomKept {
+		r.owned = nil
+	}
+}
+
+// work returns the room for a request's handler.
+func (r *Request) work() *room {
+	if r.room == nil {
+		r.room = new(room)
+		r.room.hint = r.room.exchange.hint
+	}
+	m := r.room
+	clear(m.fields[:cap(m.fields)])
+	if cap(m.values) > roomKept {
+		m.values = nil
+	}
+	return m
 }
 
 // Path returns the target up to its query.
@@ -115,9 +148,24 @@ func (r *Request) contentRange(off, n, size int64) string {
 
 type requestKey struct{}
 
+// Context is what NewContext returns, to be used again by who knows that nobody else
+// does.
+type Context struct {
+	context.Context
+	Request *Request
+}
+
+// Value implements context.Context.
+func (c *Context) Value(key any) any {
+	if key == (requestKey{}) {
+		return c.Request
+	}
+	return c.Context.Value(key)
+}
+
 // NewContext returns a context that carries r to the general path's handler.
 func NewContext(ctx context.Context, r *Request) context.Context {
-	return context.WithValue(ctx, requestKey{}, r)
+	return &Context{ctx, r}
 }
 
 // FromContext returns the Request that an engine put there, or nil.
@@ -133,7 +181,11 @@ func (r *Request) Own() {
 	for i := range r.Fields {
 		n += len(r.Fields[i].Name) + len(r.Fields[i].Value)
 	}
-	b := make([]byte, 0, n)
+	b := r.owned
+	if cap(b) < n {
+		b = make([]byte, 0, n)
+	}
+	r.owned = b
 	own := func(s *string) {
 		at := len(b)
 		b = append(b, *s...)

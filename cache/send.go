@@ -304,33 +304,34 @@ func (x *exchange) pass(fwd Fwd, detail string) {
 	if unsafeMethod(x.r.Method) && resp.StatusCode >= 200 && resp.StatusCode < 400 {
 		x.cache.invalidateAfter(x.r, got.fields, posted)
 	}
+	kept := posted != nil || unsafeMethod(x.r.Method)
 	if x.r.Method == http.MethodHead && !x.r.Route.Bypass && keyable(x.r) {
-		x.learnFromHead(resp, &got)
+		kept = x.learnFromHead(resp, &got)
 	}
 	if posted != nil {
-		if kept := posted.keepPost(resp, &got); kept != nil {
-			defer kept.end()
+		if keeping := posted.keepPost(resp, &got); keeping != nil {
+			defer keeping.end()
 			resp.Body = struct {
 				io.Reader
 				io.Closer
-			}{kept, resp.Body}
+			}{keeping, resp.Body}
 			o := &x.r.Outcome
-			o.Stored, o.HasTTL, o.TTL = true, true, kept.response.ttl(time.Now().UnixNano())
+			o.Stored, o.HasTTL, o.TTL = true, true, keeping.response.ttl(time.Now().UnixNano())
 		}
 	}
 	x.relay(resp, got.fields, got.sized)
-	x.r.Spent = !x.r.HasBody && posted == nil
+	x.r.Spent = !x.r.HasBody && !kept && x.r.room.origin != nil
 }
 
 // own is the client's request as it goes on, with its body.
 func (x *exchange) own() question {
-	out := x.cache.outgoingOf(x.r, true, x.r.Route.Origin)
+	out := x.cache.outgoingOf(x.r, true, x.r.Route.Origin, x.r.room)
 	out.request = x.hr // for all but its header
 	if x.hr.Close || x.hr.Host != x.r.Authority {
 		out.request = x.hr.WithContext(x.hr.Context())
 		out.request.Close, out.request.Host = false, x.r.Authority
 	}
-	out.early = x.hint
+	out.early, out.room = x.r.room.hint, &x.r.room.origin
 	return out
 }
 
@@ -348,7 +349,7 @@ func (x *exchange) relay(resp *http.Response, fields []Field, sized bool) {
 	defer func() { _ = resp.Body.Close() }() // the body has been read or given up
 	if length := resp.ContentLength; length >= 0 && !noBody(resp.StatusCode) && (length > 0 || sized) {
 		if len(resp.Trailer) == 0 || x.r.Proto != HTTP1 {
-			fields = append(fields, Field{"content-length", strconv.FormatInt(length, 10)})
+			fields = append(fields, Field{"content-length", x.r.number(length)})
 		}
 	}
 	fields = append(drop(fields, surrogateControl), x.cache.statusField(x.r))

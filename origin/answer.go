@@ -13,13 +13,14 @@ import (
 )
 
 // answer puts the try's lease behind the response's body.
-func (t *try) answer(up *upstream) {
+func (t *try) answer(c *call) {
 	if t.resp.Body == http.NoBody {
 		t.discard()
+		c.leave(t)
 		return
 	}
 	a := &t.body
-	*a = answer{ReadCloser: t.resp.Body, up: up, t: t}
+	*a = answer{ReadCloser: t.resp.Body, c: c, t: t}
 	if tunnel, ok := t.resp.Body.(io.ReadWriteCloser); ok && t.resp.StatusCode == http.StatusSwitchingProtocols {
 		t.resp.Body = &tunneled{a, tunnel}
 		return
@@ -30,7 +31,7 @@ func (t *try) answer(up *upstream) {
 // answer is a response's body.
 type answer struct {
 	io.ReadCloser
-	up  *upstream
+	c   *call
 	t   *try
 	err error // sticky
 }
@@ -45,7 +46,7 @@ func (a *answer) Read(p []byte) (int, error) {
 	}
 	if err != io.EOF {
 		if e := (*Error)(nil); errors.As(err, &e) || errors.Is(err, context.Canceled) {
-			err = a.up.count(err)
+			err = a.c.up.count(err)
 			if blames(err) && !over(a.t.ctx) {
 				a.t.lease.Observe(pool.Outcome{Failed: true, Answered: true})
 			}
@@ -53,6 +54,9 @@ func (a *answer) Read(p []byte) (int, error) {
 	}
 	a.t.lease.Done()
 	a.err = err
+	if err == io.EOF {
+		a.c.leave(a.t)
+	}
 	return n, err
 }
 

@@ -35,7 +35,10 @@ type call struct {
 	hint    pool.Hint
 	tries   int
 	avoid   [4]string // room for hint.Avoid
-	one     try       // the first
+	one     try       // the first, and what is its own
+	lease   pool.Lease
+	link    h1Exchange
+	room    *any // of Forward's caller; nil for none
 }
 
 // try is a request under way to one endpoint, and what came of it.
@@ -50,9 +53,10 @@ type try struct {
 	body   answer
 }
 
-func newCall(up *upstream, m message) *call {
+func newCall(up *upstream, m message, room *any) *call {
 	r := m.Request
-	c := &call{up: up, message: m, again: m.idempotent()}
+	c := callIn(room)
+	c.up, c.message, c.again = up, m, m.idempotent()
 	c.hint.Avoid = c.avoid[:0]
 	if r.Body != nil && r.Body != http.NoBody {
 		c.tape = &tape{source: r.Body, max: bodyHeld} // read before there is a connection
@@ -69,6 +73,41 @@ func newCall(up *upstream, m message) *call {
 		}
 	}
 	return c
+}
+
+// callIn returns what was left in room by an earlier request, empty, or a new one.
+func callIn(room *any) *call {
+	var c *call
+	if room != nil {
+		c, _ = (*room).(*call)
+		*room = nil
+	}
+	if c == nil {
+		return &call{room: room}
+	}
+	section, fields := c.link.section[:0], c.link.fields[:0]
+	clear(fields[:cap(fields)])
+	if cap(section) > sectionKept {
+		section = nil
+	}
+	*c = call{room: room}
+	c.link.section, c.link.fields = section, fields
+	return c
+}
+
+// ours says whether a try is the only one that there has been, and nobody but the
+// caller's goroutine knows of it.
+func (c *call) ours(t *try) bool {
+	return t == &c.one && t.cancel == nil && c.tries == 1 && c.tape == nil
+}
+
+// leave leaves the call to the caller's next request, once all of this one is over. It
+// is for the garbage collector where somebody may still know it: a try beside this one,
+// who reads on after the end, or is about to interrupt it.
+func (c *call) leave(t *try) {
+	if c.room != nil && c.ours(t) && c.link.over {
+		*c.room = c
+	}
 }
 
 // idempotent says whether the same request may arrive twice (RFC 9110 9.2.2).
@@ -122,11 +161,15 @@ func (c *call) begin(hint pool.Hint) *try {
 		t = new(try)
 	}
 	t.ctx = c.Context()
-	t.lease, t.err = c.up.pool.Pick(t.ctx, hint)
-	if t.err != nil {
+	lease := &c.lease
+	if t != &c.one {
+		lease = new(pool.Lease)
+	}
+	if t.err = c.up.pool.PickTo(t.ctx, hint, lease); t.err != nil {
 		t.err = refusal(t.ctx, t.err)
 		return t
 	}
+	t.lease = lease
 	c.tries++
 	c.hint.Avoid = append(c.hint.Avoid, t.lease.Address())
 	t.start = time.Now()
@@ -168,6 +211,9 @@ func (c *call) send(t *try) {
 	}
 	if c.tape != nil {
 		out.Body = c.tape.take()
+	}
+	if c.ours(t) {
+		out.link = &c.link
 	}
 	t.resp, t.fields, t.err = c.up.links.to(t.lease.Address()).roundTrip(out)
 	now := time.Now()
@@ -291,7 +337,7 @@ func (c *call) deliver(t *try) (*http.Response, []Field, error) {
 		return nil, nil, c.up.count(t.err)
 	}
 	t.resp.Request = c.Request
-	t.answer(c.up)
+	t.answer(c)
 	return t.resp, t.fields, nil
 }
 

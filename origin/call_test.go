@@ -212,7 +212,7 @@ func TestBodiesAreReplayedInBounds(t *testing.T) {
 			r := f.request(t.Context(), c.method, "/", source)
 			r.ContentLength = int64(c.size)
 			fields := []Field{{"idempotency-key", "k"}}
-			resp, _, err := f.Forward(r, "o", "/", fields, c.key, nil) // of no use where it is not trusted
+			resp, _, err := f.Forward(r, "o", "/", fields, c.key, nil, nil) // of no use where it is not trusted
 			if c.again {
 				status, _ := finish(t, resp, err)
 				want(t, "status", status, 200)

@@ -22,7 +22,7 @@ func TestForwardTakesAndGivesLists(t *testing.T) {
 		}
 		r.Header.Set("X-Map", "not looked at")
 		sent := []Field{{"x-one", "1"}, {"x-two", "a"}, {"x-two", "b"}}
-		resp, fields, err := f.Forward(r, "o", "/_origin/echo?q", sent, false, nil)
+		resp, fields, err := f.Forward(r, "o", "/_origin/echo?q", sent, false, nil, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -46,7 +46,7 @@ func TestForwardTakesAndGivesLists(t *testing.T) {
 		resp, fields, err = f.Forward(r, "o", "/_origin/respond?early=Link:</a.css>&header=X-A:1&header=X-A:2&trailer=X-End:z", nil, false, func(status int, fields []Field) {
 			want(t, "status of the hint", status, 103)
 			hints = append(hints, fields...)
-		})
+		}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -36,6 +36,8 @@ const (
 	fieldsMax = 256
 	// replaysMax bounds how often a request meets a connection that has been closed.
 	replaysMax = 3
+	// sectionKept bounds the room for a header that is left to the next request.
+	sectionKept = 4 << 10
 	// continueWait is how long we wait for 100 (Continue) where it was asked for.
 	continueWait = time.Second
 )
@@ -79,6 +81,8 @@ type h1Exchange struct {
 	head    wire.Response
 	upload  *h1Upload // nil where the request went out whole
 	unwatch func() bool
+	over    bool   // and nobody else knows of it
+	section []byte // room for the header
 
 	reading sync.Mutex // held by Read; guards what follows
 	framing int64      // as wire.Response.Body says
@@ -98,7 +102,11 @@ type h1Exchange struct {
 // roundTrip sends m and returns the response, without a map of its fields, when its
 // header is here.
 func (c *h1Client) roundTrip(m message) (*http.Response, []Field, error) {
-	x := &h1Exchange{client: c, request: m, start: time.Now()}
+	x := m.link
+	if x == nil {
+		x = new(h1Exchange)
+	}
+	x.client, x.request, x.start = c, m, time.Now()
 	if c.cfg.Timeout > 0 {
 		x.last = x.start.Add(c.cfg.Timeout)
 	}
@@ -287,9 +295,7 @@ func (x *h1Exchange) finish(reusable bool) {
 	if x.room == nil {
 		return
 	}
-	if x.unwatch != nil {
-		x.unwatch()
-	}
+	x.over = (x.unwatch == nil || x.unwatch()) && x.upload == nil
 	if x.upload != nil && !x.upload.over(reusable) {
 		reusable = false
 	}

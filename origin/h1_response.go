@@ -4,7 +4,6 @@ package origin
 // could understand in two ways is refused (docs/origins.md lists the cases).
 
 import (
-	"bytes"
 	"net/http"
 	"net/textproto"
 	"strings"
@@ -43,7 +42,8 @@ func (x *h1Exchange) answer() error {
 	}
 }
 
-// readHead reads one header section. Its strings point into bytes of their own.
+// readHead reads one header section. Its strings point into the exchange's section, that
+// of 1xx responses only until the next one.
 func (x *h1Exchange) readHead() ([]Field, error) {
 	for from := x.r; ; {
 		end, next, fault := wire.SectionEnd(x.in[:x.w], from)
@@ -51,7 +51,8 @@ func (x *h1Exchange) readHead() ([]Field, error) {
 			return nil, fault
 		}
 		if end > 0 {
-			section := bytes.Clone(x.in[x.r:end])
+			x.section = append(x.section[:0], x.in[x.r:end]...)
+			section := x.section
 			x.r = end
 			fields, fault := wire.ReadResponse(&x.head, x.room.fields[:0], section, fieldsMax)
 			if fault != 0 {
@@ -115,7 +116,10 @@ func (x *h1Exchange) begin(fields []Field) error {
 	if head.Minor == 0 {
 		x.resp.Proto = "HTTP/1.0"
 	}
-	x.fields = append(make([]Field, 0, len(fields)+8), fields...) // the cache adds some of its own
+	if cap(x.fields) < len(fields) {
+		x.fields = make([]Field, 0, len(fields)+8) // the cache adds some of its own
+	}
+	x.fields = append(x.fields[:0], fields...)
 	x.conn.used = true
 	x.guard.Lock()
 	x.answered = true

@@ -29,6 +29,8 @@ type message struct {
 	// early takes 1xx responses, nil for none. Else trace may.
 	early func(status int, fields []Field)
 	trace *httptrace.ClientTrace
+	// link is what an exchange over HTTP/1.1 may be kept in; nil for none.
+	link *h1Exchange
 }
 
 // has says whether there is a field of that name, in whatever case.

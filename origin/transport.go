@@ -261,7 +261,7 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	if up.files != nil {
 		return up.files.roundTrip(r, to.target)
 	}
-	resp, fields, err := up.roundTrip(message{Request: r, target: to.target, fields: listOf(r.Header), trace: httptrace.ContextClientTrace(r.Context())})
+	resp, fields, err := up.roundTrip(message{Request: r, target: to.target, fields: listOf(r.Header), trace: httptrace.ContextClientTrace(r.Context())}, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -277,7 +277,12 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 // which is the caller's. keyed says that a request with an Idempotency-Key is
 // idempotent whatever its method. early takes the fields of 1xx responses, but those are its
 // own during the call only.
-func (t *Transport) Forward(r *http.Request, origin, target string, fields []Field, keyed bool, early func(status int, fields []Field)) (*http.Response, []Field, error) {
+//
+// room, which may be nil, keeps what a request is made of for the next one: whoever
+// passes it again says that nothing of the response before is looked at any more,
+// neither its fields nor its body. It holds something only once that response is over, to
+// the end of its body, and nobody here knows r, fields or early any longer.
+func (t *Transport) Forward(r *http.Request, origin, target string, fields []Field, keyed bool, early func(status int, fields []Field), room *any) (*http.Response, []Field, error) {
 	up, err := t.upstream(r, origin)
 	if err != nil {
 		return nil, nil, err
@@ -288,7 +293,7 @@ func (t *Transport) Forward(r *http.Request, origin, target string, fields []Fie
 		out.Header = mapOf(fields)
 		resp, err = up.files.roundTrip(out, target)
 	} else {
-		resp, fields, err = up.roundTrip(message{Request: r, target: target, fields: fields, keyed: keyed, early: early})
+		resp, fields, err = up.roundTrip(message{Request: r, target: target, fields: fields, keyed: keyed, early: early}, room)
 	}
 	if err != nil {
 		return nil, nil, err

@@ -108,7 +108,7 @@ func (up *upstream) poolConfig() pool.Config {
 }
 
 // roundTrip sends m.
-func (up *upstream) roundTrip(m message) (*http.Response, []Field, error) {
+func (up *upstream) roundTrip(m message, room *any) (*http.Response, []Field, error) {
 	up.stats.Requests.Add(1)
 	m.host = cmp.Or(up.cfg.Host, m.Host)
 	if !httpguts.ValidHostHeader(m.host) || strings.ContainsAny(m.host, "/?#@\\") {
@@ -116,7 +116,7 @@ func (up *upstream) roundTrip(m message) (*http.Response, []Field, error) {
 		return nil, nil, up.count(errorf(KindRequest, "%q is no host", m.host))
 	}
 	m.host = cmp.Or(m.host, up.base.Host)
-	return newCall(up, m).run()
+	return newCall(up, m, room).run()
 }
 
 // count counts a failure and returns it.

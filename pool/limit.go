@@ -33,10 +33,21 @@ func (l *limit) hand() {
 	close(l.waiting.Remove(l.waiting.Front()).(chan struct{}))
 }
 
+// takeNow gets a slot if there is one.
+func (l *limit) takeNow() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	free := l.busy < l.max && l.waiting.Len() == 0
+	if free {
+		l.busy++
+	}
+	return free
+}
+
 // take gets a slot, or waits for one, but not longer than patience.
 func (l *limit) take(ctx context.Context, patience time.Duration, stats *Stats) error {
 	l.mu.Lock()
-	if l.busy < l.max && l.waiting.Len() == 0 {
+	if l.busy < l.max && l.waiting.Len() == 0 { // one came free just now
 		l.busy++
 		l.mu.Unlock()
 		return nil

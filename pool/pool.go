@@ -268,29 +268,42 @@ var ErrQueueTimeout = errors.New("all requests that may be under way were, for a
 // way as may be. Errors are *UnavailableError, ErrQueueFull, ErrQueueTimeout or
 // that of ctx.
 func (p *Pool) Pick(ctx context.Context, hint Hint) (*Lease, error) {
+	l := new(Lease)
+	if err := p.PickTo(ctx, hint, l); err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+// PickTo is Pick into a lease of the caller's, of which an earlier use has ended.
+func (p *Pool) PickTo(ctx context.Context, hint Hint, l *Lease) error {
 	if err := p.wait(ctx); err != nil {
-		return nil, err
+		return err
 	}
-	// Who will find nobody need not queue for it.
-	patience, err := p.check(hint)
-	if err != nil {
-		return nil, err
+	if !p.limit.takeNow() {
+		// Who will find nobody need not queue for it.
+		patience, err := p.check(hint)
+		if err != nil {
+			return err
+		}
+		if err := p.limit.take(ctx, patience, &p.stats); err != nil {
+			return err
+		}
 	}
-	if err := p.limit.take(ctx, patience, &p.stats); err != nil {
-		return nil, err
-	}
+	now := time.Now()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	e, way := p.choose(time.Now(), hint)
+	e, way := p.choose(now, hint)
 	if e == nil {
 		p.limit.give()
 		p.stats.Unavailable.Add(1)
-		return nil, p.unavailable(time.Now())
+		return p.unavailable(now)
 	}
 	p.stats.Picks.Add(1)
 	e.picks++
 	e.inflight++
-	return &Lease{pool: p, e: e, tier: e.spec.Priority, trial: way == wayTrial, forced: way == wayForced}, nil
+	*l = Lease{pool: p, e: e, tier: e.spec.Priority, trial: way == wayTrial, forced: way == wayForced}
+	return nil
 }
 
 // wait waits for the first answer of DNS.

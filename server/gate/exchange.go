@@ -70,6 +70,7 @@ type Exchange struct {
 	entry    record
 	line     []byte
 	response response
+	bare     bareRequest
 }
 
 // Reply is a short answer of the edge's own: an error, a redirect.

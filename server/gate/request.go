@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"unsafe"
 
 	"edgecdn/cache"
 )
@@ -66,19 +67,34 @@ func (w *response) request(ctx context.Context) (*http.Request, bool) {
 	return r, true
 }
 
-// bareRequest is request for a handler that looks neither at header nor at URL.
+// bareRequest is a request for a handler that looks neither at header nor at URL. It
+// stays with the Exchange, as the Request that it is of.
+type bareRequest struct {
+	context cache.Context
+	empty   *http.Request // with that context
+	request http.Request
+	client  []byte
+}
+
+// bareRequest is request for such a handler.
 func (w *response) bareRequest(ctx context.Context) *http.Request {
 	x := w.x
-	req := &x.Request
-	r := http.Request{
-		Method: req.Method, Host: req.Authority, RequestURI: req.Target, RemoteAddr: req.Client.String(), TLS: x.TLS,
-		Proto: x.version(), ProtoMajor: int(req.Proto), Body: http.NoBody,
+	req, b := &x.Request, &x.bare
+	b.context = cache.Context{Context: ctx, Request: req}
+	if b.empty == nil {
+		b.empty = new(http.Request).WithContext(&b.context)
 	}
+	b.client = req.Client.AppendTo(b.client[:0])
+	r := &b.request
+	*r = *b.empty
+	r.Method, r.Host, r.RequestURI, r.TLS, r.Body = req.Method, req.Authority, req.Target, x.TLS, http.NoBody
+	r.RemoteAddr = unsafe.String(unsafe.SliceData(b.client), len(b.client))
+	r.Proto, r.ProtoMajor = x.version(), int(req.Proto)
 	if req.Proto == cache.HTTP1 && !x.HTTP10 {
 		r.ProtoMinor = 1
 	}
-	w.body.request = r.WithContext(cache.NewContext(ctx, req))
-	return w.body.request
+	w.body.request = r
+	return r
 }
 
 // surelyURL says whether a target is a URL at a glance: others are parsed.
