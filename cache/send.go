@@ -203,7 +203,6 @@ func (x *exchange) copyFrom(body io.Reader) {
 func (x *exchange) copySome(body io.Reader) (sent int64, err error) {
 	buffer := copyBuffers.Get().(*[copyBytes]byte)
 	defer copyBuffers.Put(buffer)
-	flusher := http.NewResponseController(x.w)
 	for {
 		n, err := body.Read(buffer[:])
 		if n > 0 {
@@ -219,7 +218,7 @@ func (x *exchange) copySome(body io.Reader) (sent int64, err error) {
 			return sent, err
 		}
 		if n < len(buffer) { // no more for now: what is there must not wait
-			if err := flusher.Flush(); err != nil && !errors.Is(err, errors.ErrUnsupported) {
+			if err := http.NewResponseController(x.w).Flush(); err != nil && !errors.Is(err, errors.ErrUnsupported) {
 				x.dropped()
 			}
 		}

@@ -155,7 +155,8 @@ func (d *Disk) Open(key Key) (*Stored, error) {
 		return nil, ErrClosed
 	}
 	if s, _, ok := d.lookup(key); ok {
-		return &s, nil
+		found := s // so that it is only here that something is allocated
+		return &found, nil
 	}
 	var found *Stored
 	var sequence uint64

@@ -133,7 +133,8 @@ func (t *Tiered) Bring(key Key) (*Stored, error) { return t.open(key, true) }
 
 func (t *Tiered) open(key Key, bring bool) (*Stored, error) {
 	if s, ok := t.memory.Lookup(key); ok {
-		return &s, nil
+		found := s // so that it is only here that something is allocated
+		return &found, nil
 	}
 	if t.disk == nil {
 		return nil, ErrNotFound

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/net/http/httpguts"
+
 	"edgecdn/cache"
 )
 
@@ -48,8 +50,7 @@ func (w *response) WriteFields(status int, fields []cache.Field) {
 		case "alt-svc":
 			return x.door.AltSvc != ""
 		}
-		_, known := canonicalNames[f.Name]
-		return !known && !soundName(f.Name)
+		return !httpguts.ValidHeaderFieldName(f.Name)
 	})
 	if !dated {
 		w.fields = append(w.fields, cache.Field{Name: "date", Value: time.Now().UTC().Format(http.TimeFormat)}) // RFC 9110 6.6.1
