@@ -163,6 +163,23 @@ func (c *Context) Value(key any) any {
 	return c.Context.Value(key)
 }
 
+// watcher is a context that can tell one of its end without an allocation.
+type watcher interface {
+	Watch(stop func()) bool
+	Unwatch() bool
+}
+
+// Watch has stop called when the context ends, as context.AfterFunc would, where what is
+// below can do that and does not for another.
+func (c *Context) Watch(stop func()) bool {
+	w, ok := c.Context.(watcher)
+	return ok && w.Watch(stop)
+}
+
+// Unwatch takes Watch back, after it has returned true. It says whether stop has not
+// been called and will not be.
+func (c *Context) Unwatch() bool { return c.Context.(watcher).Unwatch() }
+
 // NewContext returns a context that carries r to the general path's handler.
 func NewContext(ctx context.Context, r *Request) context.Context {
 	return &Context{ctx, r}

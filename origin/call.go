@@ -85,13 +85,13 @@ func callIn(room *any) *call {
 	if c == nil {
 		return &call{room: room}
 	}
-	section, fields := c.link.section[:0], c.link.fields[:0]
+	section, fields, stop := c.link.section[:0], c.link.fields[:0], c.link.stop
 	clear(fields[:cap(fields)])
 	if cap(section) > sectionKept {
 		section = nil
 	}
 	*c = call{room: room}
-	c.link.section, c.link.fields = section, fields
+	c.link.section, c.link.fields, c.link.stop = section, fields, stop
 	return c
 }
 

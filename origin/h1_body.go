@@ -205,7 +205,7 @@ func (x *h1Exchange) switchProtocols() error {
 	if firstOf(x.request.fields, "upgrade") == "" || x.upload != nil {
 		return errorf(KindUpgrade, "the origin switched protocols without being asked")
 	}
-	if x.unwatch != nil && !x.unwatch() {
+	if !x.alone() {
 		return errInterrupted
 	}
 	x.conn.waitRead(0, time.Time{}, time.Time{})

@@ -81,8 +81,10 @@ type h1Exchange struct {
 	head    wire.Response
 	upload  *h1Upload // nil where the request went out whole
 	unwatch func() bool
-	over    bool   // and nobody else knows of it
-	section []byte // room for the header
+	watcher watcher // in the place of unwatch
+	stop    func()  // interrupt
+	over    bool    // and nobody else knows of it
+	section []byte  // room for the header
 
 	reading sync.Mutex // held by Read; guards what follows
 	framing int64      // as wire.Response.Body says
@@ -218,10 +220,42 @@ func (x *h1Exchange) connect(fresh bool) (*h1Conn, error) {
 	x.guard.Lock()
 	x.conn = c
 	x.guard.Unlock()
-	if x.unwatch == nil && x.request.Context().Done() != nil {
-		x.unwatch = context.AfterFunc(x.request.Context(), x.interrupt)
-	}
+	x.watch(x.request.Context())
 	return c, nil
+}
+
+// watcher is a context that calls stop when it ends, as context.AfterFunc would but
+// without an allocation: one at a time, else Watch returns false. Unwatch says whether it
+// has not been called and will not be.
+type watcher interface {
+	Watch(stop func()) bool
+	Unwatch() bool
+}
+
+// watch lets the end of ctx interrupt the exchange.
+func (x *h1Exchange) watch(ctx context.Context) {
+	if x.unwatch != nil || x.watcher != nil || ctx.Done() == nil {
+		return
+	}
+	if x.stop == nil {
+		x.stop = x.interrupt
+	}
+	if w, ok := ctx.(watcher); ok && w.Watch(x.stop) {
+		x.watcher = w
+		return
+	}
+	x.unwatch = context.AfterFunc(ctx, x.stop)
+}
+
+// alone ends that, and says whether nobody interrupts the exchange any more.
+func (x *h1Exchange) alone() bool {
+	switch {
+	case x.watcher != nil:
+		return x.watcher.Unwatch()
+	case x.unwatch != nil:
+		return x.unwatch()
+	}
+	return true
 }
 
 // proxied is the address that the connection's PROXY header tells.
@@ -295,7 +329,7 @@ func (x *h1Exchange) finish(reusable bool) {
 	if x.room == nil {
 		return
 	}
-	x.over = (x.unwatch == nil || x.unwatch()) && x.upload == nil
+	x.over = x.alone() && x.upload == nil
 	if x.upload != nil && !x.upload.over(reusable) {
 		reusable = false
 	}

@@ -74,7 +74,7 @@ type conn struct {
 	gone     bool // the client has said that it sends no more
 	taken    bool // by a handler
 
-	requestsCtx context.Context // of requests without a body; nil before the first
+	requestsCtx *requestsContext // of requests without a body; nil before the first
 	endRequests context.CancelFunc
 	look        *time.Timer // of watch; nil before the first
 	looking     sync.Mutex  // guards watched, and its state
@@ -114,7 +114,7 @@ func (c *conn) end(x *gate.Exchange) {
 // nobody can read from any more when their handler has returned: one for all of them.
 func (c *conn) requestContext() (context.Context, context.CancelFunc) {
 	if c.requestsCtx == nil || c.requestsCtx.Err() != nil { // a half-closed one may have asked for more before
-		c.requestsCtx, c.endRequests = context.WithCancel(c.engine.door.Requests())
+		c.requestsCtx, c.endRequests = newRequestsContext(c.engine.door.Requests())
 	}
 	return c.requestsCtx, c.endRequests
 }
