@@ -156,13 +156,14 @@ func (c *Cache) open(key string) *store.Stored {
 // serve answers a GET or HEAD from the store, or fetches.
 func (x *exchange) serve() {
 	for range attemptsMax {
-		fd := x.cache.find(x.r)
-		if fd.stored == nil {
-			if !x.miss(fd) {
+		nothing := x.cache.find(x.r)
+		if nothing.stored == nil {
+			if !x.miss(nothing) {
 				return
 			}
 			continue
 		}
+		fd := nothing // only where there is something it needs an allocation
 		now := time.Now().UnixNano()
 		use, fwd := x.use(fd.resp, now)
 		why := x.unfit(fd.resp)
