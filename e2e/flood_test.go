@@ -107,6 +107,11 @@ func (v *victim) bear(t *testing.T, d time.Duration, attacks ...attack) {
 	ctx, cancel := context.WithTimeout(t.Context(), d+patience)
 	defer cancel()
 	var attackers, good sync.WaitGroup
+	defer func() { // also where a metric cannot be read: a test that has ended must not be told more
+		cancel()
+		good.Wait()
+		attackers.Wait()
+	}()
 	for _, a := range attacks {
 		for range 2 {
 			attackers.Go(func() {
