@@ -15,7 +15,7 @@ import (
 // purgeBed returns a cache with n responses of one host in memory, five segments
 // deep and in eight groups each, and the requests that find them.
 func purgeBed(tb testing.TB, n int) (*bed, []*Request) {
-	keep, err := store.Open(store.Config{Prepare: Prepare, Memory: store.MemoryConfig{Bytes: 8 << 30}}, nil)
+	keep, err := store.Open(store.Config{Prepare: Prepare, Memory: store.MemoryConfig{Bytes: 14 << 30}}, nil)
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -48,7 +48,7 @@ func serve(t *testing.T) *backend {
 // among returns a fixture whose origin has these endpoints, asked in this order.
 func among(t *testing.T, change func(*Config), addresses ...string) *fixture {
 	t.Helper()
-	cfg := Config{URL: "http://shop.test:80", HeaderTimeout: 500 * time.Millisecond, DialTimeout: time.Second}
+	cfg := Config{URL: "http://shop.test:80", HeaderTimeout: 2 * time.Second, DialTimeout: time.Second}
 	cfg.Pool.Policy = pool.PolicyRoundRobin
 	cfg.Retries.Max = 2
 	cfg.Pool.Breaker.Consecutive = 1000
