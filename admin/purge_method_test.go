@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -67,39 +68,41 @@ func TestPurgeMethod(t *testing.T) {
 // On public listeners the engine says what is purged, and what fails there does
 // not shut operators out.
 func TestPurgeOnPublicListener(t *testing.T) {
-	fake := &purgesFake{}
-	s, token, _ := newTestServer(t, &node{purges: fake})
-	purge := func(authorization string) *httptest.ResponseRecorder {
-		r := ask{method: "PURGE", path: "/a", host: "www.example.com", authorization: authorization}.request()
-		w := httptest.NewRecorder()
-		s.PurgeOnPublicListener(w, r, "https://www.example.com/a")
-		contract.check(r, "", w)
-		return w
-	}
-	w := purge("Bearer " + token)
-	var receipt Receipt
-	if err := json.Unmarshal(w.Body.Bytes(), &receipt); err != nil || w.Code != 200 || w.Header().Get("Cache-Control") != "no-store" {
-		t.Errorf("%d %v %v", w.Code, err, w.Header())
-	}
-	if diff := cmp.Diff([]string{"https://www.example.com/a"}, receipt.Targets); diff != "" || receipt.Actor != "ops" {
-		t.Errorf("%s, by %s", diff, receipt.Actor)
-	}
-	reader := addToken(t, s, Token{Name: "prometheus", Scopes: []string{"read"}})
-	if w := purge("Bearer " + reader); w.Code != 403 {
-		t.Errorf("without the scope: %d", w.Code)
-	}
-	for i := range failuresBurst {
-		if w := purge(""); w.Code != 401 {
-			t.Fatalf("failure %d: %d", i, w.Code)
+	synctest.Test(t, func(t *testing.T) { // failures are forgiven one a second
+		fake := &purgesFake{}
+		s, token, _ := newTestServer(t, &node{purges: fake})
+		purge := func(authorization string) *httptest.ResponseRecorder {
+			r := ask{method: "PURGE", path: "/a", host: "www.example.com", authorization: authorization}.request()
+			w := httptest.NewRecorder()
+			s.PurgeOnPublicListener(w, r, "https://www.example.com/a")
+			contract.check(r, "", w)
+			return w
 		}
-	}
-	if w := purge("Bearer " + token); w.Code != 429 {
-		t.Errorf("after %d failures: %d", failuresBurst, w.Code)
-	}
-	if w := s.answer(ask{path: "/v1/status", authorization: "Bearer " + token}); w.Code != http.StatusOK {
-		t.Errorf("operators are shut out: %d", w.Code)
-	}
-	if len(fake.made) != 1 {
-		t.Errorf("%d purges", len(fake.made))
-	}
+		w := purge("Bearer " + token)
+		var receipt Receipt
+		if err := json.Unmarshal(w.Body.Bytes(), &receipt); err != nil || w.Code != 200 || w.Header().Get("Cache-Control") != "no-store" {
+			t.Errorf("%d %v %v", w.Code, err, w.Header())
+		}
+		if diff := cmp.Diff([]string{"https://www.example.com/a"}, receipt.Targets); diff != "" || receipt.Actor != "ops" {
+			t.Errorf("%s, by %s", diff, receipt.Actor)
+		}
+		reader := addToken(t, s, Token{Name: "prometheus", Scopes: []string{"read"}})
+		if w := purge("Bearer " + reader); w.Code != 403 {
+			t.Errorf("without the scope: %d", w.Code)
+		}
+		for i := range failuresBurst {
+			if w := purge(""); w.Code != 401 {
+				t.Fatalf("failure %d: %d", i, w.Code)
+			}
+		}
+		if w := purge("Bearer " + token); w.Code != 429 {
+			t.Errorf("after %d failures: %d", failuresBurst, w.Code)
+		}
+		if w := s.answer(ask{path: "/v1/status", authorization: "Bearer " + token}); w.Code != http.StatusOK {
+			t.Errorf("operators are shut out: %d", w.Code)
+		}
+		if len(fake.made) != 1 {
+			t.Errorf("%d purges", len(fake.made))
+		}
+	})
 }
