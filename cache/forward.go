@@ -43,6 +43,23 @@ func untrusted(name string) bool {
 	return strings.HasPrefix(name, "x-forwarded-")
 }
 
+// namesClient: fields that say who asks, which is ours alone to say, or that no client
+// has a say in whatever the route does.
+func namesClient(name string) bool {
+	switch name {
+	case "forwarded", "x-forwarded-for", "x-forwarded", "x-real-ip", "x-client-ip", "true-client-ip", "x-cluster-client-ip",
+		"proxy", "early-data", "alt-used":
+		return true
+	}
+	return false
+}
+
+// kept says whether a field that is untrusted passes all the same: where the route's
+// key has it, nobody else is sent what the origin makes of it.
+func kept(name string, r *Request) bool {
+	return slices.Contains(r.Route.Key.Headers, name) && !namesClient(name)
+}
+
 // ours are request fields that we write ourselves or that framing decides.
 func ours(name string) bool {
 	switch name {
@@ -109,7 +126,7 @@ func (c *Cache) outgoingOf(r *Request, asIs bool, origin string, m *room) questi
 		fields = make([]Field, 0, len(r.Fields)+8)
 	}
 	for _, f := range r.Fields {
-		if hopByHop(f.Name) || untrusted(f.Name) || ours(f.Name) || !asIs && conditional(f.Name) ||
+		if hopByHop(f.Name) || untrusted(f.Name) && !kept(f.Name, r) || ours(f.Name) || !asIs && conditional(f.Name) ||
 			strings.HasPrefix(f.Name, ":") {
 			continue
 		}
@@ -239,7 +256,7 @@ func (r *Request) dropListed() {
 }
 
 // appendForwarded says who asks and by whom. The client's own fields of these names
-// are not in the list. All values are cut from one piece.
+// are in the list only where they are kept, and then ours are not. All values are cut from one piece.
 func (c *Cache) appendForwarded(fields []Field, r *Request, authority string, m *room) []Field {
 	b := m.values[:0]
 	if b == nil {
@@ -271,8 +288,12 @@ func (c *Cache) appendForwarded(fields []Field, r *Request, authority string, m 
 		loop = value(at)
 	}
 	m.values = b
-	return append(fields, Field{"x-forwarded-host", authority}, Field{"x-forwarded-proto", r.Scheme},
-		Field{"via", via}, Field{"cdn-loop", loop})
+	for _, own := range [...]Field{{"x-forwarded-host", authority}, {"x-forwarded-proto", r.Scheme}} {
+		if _, ok := r.Field(own.Name); !ok || !kept(own.Name, r) {
+			fields = append(fields, own)
+		}
+	}
+	return append(fields, Field{"via", via}, Field{"cdn-loop", loop})
 }
 
 // quoteForwarded quotes a value that is not a token, as a host with a port

@@ -236,7 +236,9 @@ type Freshness struct {
 type Key struct {
 	// Query says which of its parameters count.
 	Query Query `yaml:"query"`
-	// Headers whose values become part of the key, at most 32.
+	// Headers whose values become part of the key, at most 32. Fields that clients may
+	// not send on to the origin otherwise, such as X-Forwarded-Host and X-Original-URL,
+	// go on where they are named here, but for those that say who the client is.
 	Headers []string `yaml:"headers"`
 	// Cookies whose values become part of the key, at most 32.
 	Cookies []string `yaml:"cookies"`
