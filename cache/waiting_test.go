@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -117,6 +118,49 @@ func TestPostOutdatedByAnother(t *testing.T) {
 		b.origin.answers[""] = func(*http.Request) (*http.Response, error) { return nil, errors.New("asked") }
 		if w := b.do(context.Background(), b.request("GET", "/a")); w.status != 502 {
 			t.Error(w.status, w.body.String())
+		}
+	})
+}
+
+// However many are sent what is stale meanwhile, it is validated once for each key
+// (RFC 5861 3), and again when that has ended, well or badly.
+func TestRevalidatedOnceAtATime(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		var status, asked atomic.Int32
+		status.Store(200)
+		b.origin.answers[""] = func(r *http.Request) (*http.Response, error) {
+			asked.Add(1)
+			time.Sleep(2 * time.Second)
+			return answering(int(status.Load()), bytes.NewReader([]byte("ok")), 2, "Cache-Control", "max-age=9, stale-while-revalidate=600, stale-if-error=600", "ETag", `"1"`)(r)
+		}
+		b.do(context.Background(), b.request("GET", "/a"))
+		b.do(context.Background(), b.request("GET", "/b"))
+		for round, next := range []int32{503, 304, 200} {
+			asked.Store(0)
+			status.Store(next)
+			time.Sleep(15 * time.Second)
+			began := time.Now()
+			var wg sync.WaitGroup
+			for i := range 100 {
+				target := []string{"/a", "/b"}[i%2]
+				wg.Go(func() {
+					time.Sleep(time.Duration(i) * time.Millisecond)
+					if w := b.do(context.Background(), b.request("GET", target)); w.body.String() != "ok" || w.aborted {
+						t.Error(w.status, w.sent)
+					}
+				})
+			}
+			wg.Wait()
+			if d := time.Since(began); d > time.Second {
+				t.Errorf("round %d: clients waited, %v in all", round, d)
+			}
+			time.Sleep(5 * time.Second)
+			if n := asked.Load(); n != 2 {
+				t.Errorf("round %d: %d requests for two targets", round, n)
+			}
+		}
+		if n := b.cache.stats.Background.Load(); n != 6 {
+			t.Errorf("%d revalidations behind stale answers are counted", n)
 		}
 	})
 }
