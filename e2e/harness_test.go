@@ -237,6 +237,15 @@ func (p *process) wait(t *testing.T) int {
 	return p.cmd.ProcessState.ExitCode()
 }
 
+// says waits until the program has said all of this: what it has written by now need
+// not have reached us.
+func (p *process) says(t *testing.T, want ...string) {
+	t.Helper()
+	for _, w := range want {
+		eventually(t, "the program says "+w, func() bool { return strings.Contains(p.output.String(), w) })
+	}
+}
+
 func (p *process) running() bool {
 	select {
 	case <-p.exited:
