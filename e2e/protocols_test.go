@@ -14,6 +14,8 @@ import (
 const (
 	miss = `edge; fwd=uri-miss; ttl=\d+; stored`
 	hit  = `edge; hit; ttl=\d+`
+	// soonStale is a miss of what may be stale by the time that it is answered.
+	soonStale = `edge; fwd=uri-miss; ttl=-?\d+; stored`
 )
 
 // What the README tells a newcomer to type.
