@@ -55,7 +55,7 @@ func killUnderLoad(t *testing.T, rounds int, until time.Time) {
 			killFetch(t, c, i)
 		}
 	}
-	eventually(t, "objects are on disk", func() bool { return diskObjects(t, n) >= killObjects*99/100 })
+	n.written(t, killObjects*99/100)
 
 	for round := range rounds {
 		if time.Now().After(until) {
