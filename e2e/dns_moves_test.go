@@ -84,18 +84,21 @@ func (p *places) firsts(t *testing.T, site int) (all []string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	c, err := p.clients[0].dial(ctx, "udp", fmt.Sprintf("10.%d.0.10:53", site+1))
-	if err != nil {
-		t.Fatal(err)
+	dial := func() *dns.Conn {
+		c, err := p.clients[0].dial(ctx, "udp", fmt.Sprintf("10.%d.0.10:53", site+1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		return &dns.Conn{Conn: c}
 	}
-	defer c.Close()
-	conn := &dns.Conn{Conn: c}
+	conn := dial()
 	for i := 0; i < 100; {
 		m := new(dns.Msg)
 		m.SetQuestion("www.cdn.example.", dns.TypeA)
 		m.SetEdns0(1232, false)
 		m.IsEdns0().Option = append(m.IsEdns0().Option, &dns.EDNS0_SUBNET{Code: dns.EDNS0SUBNET, Family: 1, SourceNetmask: 24, Address: net.IPv4(10, 1, byte(i), 0)})
-		_ = c.SetDeadline(time.Now().Add(time.Second))
+		_ = conn.SetDeadline(time.Now().Add(time.Second))
 		if err := conn.WriteMsg(m); err != nil {
 			t.Fatal(err)
 		}
@@ -104,6 +107,7 @@ func (p *places) firsts(t *testing.T, site int) (all []string) {
 			if ctx.Err() != nil {
 				t.Fatalf("%v %v", answer, err)
 			}
+			conn = dial() // an answer that comes late must not be taken for the next one
 			continue
 		}
 		all = append(all, answer.Answer[0].(*dns.A).A.String())

@@ -49,11 +49,11 @@ func startDNS(t *testing.T) *node { return startDNSWith(t, digConfig) }
 func startDNSWith(t *testing.T, config string) *node {
 	t.Helper()
 	n := newNode(t)
-	l, err := net.Listen("tcp", "[::1]:0")
+	n.https = free(t, "[::1]")[0]
+	l, err := net.Listen("tcp", n.https)
 	if err != nil {
-		t.Skip("SKIPPED: no IPv6 here")
+		t.Skip("SKIPPED: no IPv6 here: ", err)
 	}
-	n.https = l.Addr().String()
 	l.Close()
 	dir := t.TempDir()
 	places := filepath.Join(dir, "networks.map")
