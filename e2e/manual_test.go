@@ -304,7 +304,7 @@ hosts: [{names: ["*"], origin: web}]
 		t.Errorf("alone after a restart: %v\n%s", err, out)
 	}
 	m.typed(t, "cluster.md", "edge nodes release", "/")
-	wantAll(t, m.says(t, "/", "edge status"), "serving")
+	eventually(t, "the node serves when it is released", func() bool { return strings.Contains(m.says(t, "/", "edge status"), "serving") })
 }
 
 func (m *manual) dns(t *testing.T) {
