@@ -64,6 +64,14 @@ func startAuthority(t *testing.T, asks string) (directory, root string) {
 	t.Setenv("PEBBLE_VA_NOSLEEP", "1")
 	t.Setenv("PEBBLE_WFE_NONCEREJECT", "0")
 	start(t, filepath.Join(dir, "pebble"), "-config", file, "-dnsserver", asks, "-strict")
+	eventually(t, "the authority listens", func() bool {
+		c, err := net.Dial("tcp", listen)
+		if err != nil {
+			return false
+		}
+		_ = c.Close()
+		return true
+	})
 	return "https://" + listen + "/dir", cert
 }
 

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"encoding/base64"
+	"maps"
 	"net"
 	"strings"
 	"sync"
@@ -77,6 +78,7 @@ func startBrowser(t *testing.T, n *node, forceHTTP3 bool) *browser {
 		chromedp.ExecPath("chromium"),
 		chromedp.Headless, chromedp.NoSandbox, chromedp.DisableGPU, chromedp.NoFirstRun,
 		chromedp.UserDataDir(t.TempDir()),
+		chromedp.WSURLReadTimeout(2 * patience), // it is slow to start on a busy machine
 		chromedp.Flag("disable-background-networking", true),
 		chromedp.Flag("disable-component-update", true),
 		chromedp.Flag("disable-sync", true),
@@ -90,7 +92,7 @@ func startBrowser(t *testing.T, n *node, forceHTTP3 bool) *browser {
 	t.Cleanup(stop)
 	ctx, cancel := chromedp.NewContext(allocator)
 	t.Cleanup(cancel)
-	ctx, cancelLate := context.WithTimeout(ctx, 2*patience)
+	ctx, cancelLate := context.WithTimeout(ctx, 4*patience)
 	t.Cleanup(cancelLate)
 
 	b := &browser{ctx: ctx, base: "https://" + host}
@@ -164,5 +166,5 @@ func (b *browser) load(t *testing.T) map[string]seen {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.seen
+	return maps.Clone(b.seen) // the page's script goes on asking
 }

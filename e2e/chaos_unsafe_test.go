@@ -156,6 +156,8 @@ func TestChaosOfUnsafeRequests(t *testing.T) {
 		})
 	}
 	twice, failed := 0, 0
+	done.mu.Lock() // handlers of connections that were cut may be at work still
+	defer done.mu.Unlock()
 	for id, o := range all {
 		k, times, ok := kinds[o.kind], done.times[id], o.status == http.StatusCreated
 		if times > 1 {

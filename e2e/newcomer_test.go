@@ -29,7 +29,7 @@ func TestNewcomer(t *testing.T) {
 	origin := address(t)
 	settings := []string{"ORIGIN=" + origin, "HTTP=" + n.http, "HTTPS=" + n.https, "ADMIN=" + n.admin, "DATA=" + n.data}
 	demo := startGroup(t, append([]string{"make", "-C", clone, "run"}, settings...)...)
-	eventually(t, "make run is running", func() bool {
+	within(t, 4*patience, "make run has built and is running", func() bool {
 		if !demo.running() {
 			t.Fatalf("make run ended: %v\n%s", demo.err, demo.output)
 		}

@@ -69,8 +69,14 @@ func dialTLS(ctx context.Context, n *node, config *tls.Config, protocol string) 
 // written as name="value".
 func count(t *testing.T, n *node, name string, labels ...string) float64 {
 	t.Helper()
+	return countIn(t, n.metrics(t), name, labels...)
+}
+
+// countIn is count for a page that is there.
+func countIn(t *testing.T, metrics, name string, labels ...string) float64 {
+	t.Helper()
 	sum := 0.0
-	for _, m := range regexp.MustCompile(`(?m)^`+name+`(\{[^}]*\})? ([0-9.e+-]+)$`).FindAllStringSubmatch(n.metrics(t), -1) {
+	for _, m := range regexp.MustCompile(`(?m)^`+name+`(\{[^}]*\})? ([0-9.e+-]+)$`).FindAllStringSubmatch(metrics, -1) {
 		has := true
 		for _, label := range labels {
 			has = has && strings.Contains(m[1], label)
