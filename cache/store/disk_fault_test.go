@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"math/rand/v2"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -18,7 +19,18 @@ func TestDiskGivenUp(t *testing.T) {
 	mustPut(t, r.Disk, keyOf(r.Disk, 1), 1<<32, 1000)
 	mustPut(t, r.Disk, keyOf(r.Disk, 2), 2<<32, 1000)
 	waitUntil(t, "all is written", r.idle)
-	fs.inject(failing(syscall.EIO, ".seg", "write", "create"))
+	// It is refused for long only once there is a reader.
+	read := make(chan struct{})
+	begin := sync.OnceFunc(func() { close(read) })
+	defer begin()
+	fail := failing(syscall.EIO, ".seg", "write", "create")
+	fs.inject(func(op, path string) error {
+		err := fail(op, path)
+		if err != nil {
+			<-read
+		}
+		return err
+	})
 	mustPut(t, r.Disk, keyOf(r.Disk, 1), 1<<32|1, 1000)
 	held, err := r.Open(keyOf(r.Disk, 1))
 	if err != nil {
@@ -27,6 +39,7 @@ func TestDiskGivenUp(t *testing.T) {
 	if err := r.Remove(keyOf(r.Disk, 2)); err != nil {
 		t.Fatal(err)
 	}
+	begin()
 	waitUntil(t, "the segment is given up", func() bool { return r.Stats().Directories[0].SegmentsLost > 0 })
 	wantNone(t, r.Disk, keyOf(r.Disk, 1))
 	if tag, err := readStored(held); err != nil || tag != 1<<32|1 {

@@ -145,11 +145,30 @@ func TestDiskSendDeadline(t *testing.T) {
 	if err := errors.Join(client.SetReadBuffer(64<<10), server.SetWriteBuffer(64<<10)); err != nil {
 		t.Fatal(err)
 	}
-	if err := server.SetWriteDeadline(time.Now().Add(50 * time.Millisecond)); err != nil {
-		t.Fatal(err)
+	type result struct {
+		sent int64
+		err  error
 	}
-	if sent, err := s.SendTo(server, 0, n); sent == 0 || sent == n || !errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Errorf("sent %d of %d bytes: %v", sent, n, err)
+	done := make(chan result, 1)
+	go func() {
+		sent, err := s.SendTo(server, 0, n)
+		done <- result{sent, err}
+	}()
+	if _, err := io.ReadFull(client, make([]byte, 1)); err != nil { // it has begun
+		t.Error(err)
+	}
+	if err := server.SetWriteDeadline(time.Now().Add(50 * time.Millisecond)); err != nil {
+		t.Error(err)
+	}
+	select {
+	case got := <-done:
+		if got.sent == 0 || got.sent == n || !errors.Is(got.err, os.ErrDeadlineExceeded) {
+			t.Errorf("sent %d of %d bytes: %v", got.sent, n, got.err)
+		}
+	case <-time.After(30 * time.Second):
+		t.Error("it is held though the deadline has passed")
+		server.Close()
+		<-done
 	}
 }
 

@@ -121,14 +121,24 @@ func TestDiskPinnedBudget(t *testing.T) {
 	r := startDisk(t, configsOf(8<<20, t.TempDir()), smallTuning(osFS{}))
 	defer r.stop(t)
 	var held []*Stored
-	for i := range 900 {
-		if err := r.put(keyOf(r.Disk, i), uint64(i+1)<<32, 20_000); err != nil && !errors.Is(err, ErrFull) {
+	n := 0
+	hold := func() {
+		if err := r.put(keyOf(r.Disk, n), uint64(n+1)<<32, 20_000); err != nil && !errors.Is(err, ErrFull) {
 			t.Fatal(err)
 		}
-		if s, err := r.Open(keyOf(r.Disk, i)); err == nil {
+		if s, err := r.Open(keyOf(r.Disk, n)); err == nil {
 			held = append(held, s)
 		}
+		n++
 	}
+	for range 900 {
+		hold()
+	}
+	// On a slow device most of these were refused.
+	waitUntil(t, "a segment that is read is reclaimed", func() bool {
+		hold()
+		return r.Stats().Directories[0].BytesPinned > 0
+	})
 	s := r.Stats().Directories[0]
 	if s.BytesUsed > s.BytesMax || s.BytesPinned == 0 || s.Objects < 100 {
 		t.Errorf("%d of %d bytes used, %d pinned, %d objects", s.BytesUsed, s.BytesMax, s.BytesPinned, s.Objects)
@@ -256,6 +266,8 @@ func TestDiskSlowDevice(t *testing.T) {
 	tune.backlogMax = 300_000
 	r := startDisk(t, configsOf(64<<20, t.TempDir()), tune)
 	defer r.stop(t)
+	unblock := sync.OnceFunc(func() { close(block) })
+	defer unblock()
 	waitUntil(t, "the store is ready", r.ready)
 	fs.inject(func(op, path string) error {
 		if op == "write" {
@@ -278,7 +290,7 @@ func TestDiskSlowDevice(t *testing.T) {
 		t.Errorf("%d drops, %d bytes of backlog, %d written", s.BacklogFull, s.BacklogBytes, s.BytesWritten)
 	}
 	fs.inject(nil)
-	close(block)
+	unblock()
 	waitUntil(t, "the backlog is written", r.idle)
 	wantTag(t, r.Disk, keyOf(r.Disk, 0), 1<<32)
 	mustPut(t, r.Disk, keyOf(r.Disk, 2), 3<<32, 100_000)

@@ -193,7 +193,7 @@ func TestJudgeIsAsked(t *testing.T) {
 		}
 		return m
 	})
-	b.start(t)
+	// Run runs only later: until the judge refuses, nobody may copy "a" to disk.
 	if err := b.put(t, "a", 100, Meta{Order: 1}); err != nil {
 		t.Fatal(err)
 	}
@@ -214,6 +214,7 @@ func TestJudgeIsAsked(t *testing.T) {
 		t.Error("copied to disk:", err)
 	}
 	refused.Store(0)
+	b.start(t)
 	b.onDisk(t, "a")
 	if err := b.memory.Remove(b.Hasher().Key("a")); err != nil {
 		t.Fatal(err)
