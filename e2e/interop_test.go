@@ -208,7 +208,7 @@ func TestNgtcp2(t *testing.T) {
 		if got == string(body) {
 			break
 		}
-		if wait > 2000 || !strings.Contains(said, "initiate_key_update: ERR_INVALID_STATE") {
+		if wait > 5000 || !strings.Contains(said, "initiate_key_update: ERR_INVALID_STATE") {
 			t.Errorf("new keys on the way: %d bytes, not the origin's\n%s", len(got), tail(said, 10))
 			break
 		}
