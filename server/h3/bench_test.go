@@ -183,7 +183,7 @@ func TestBenchServe(t *testing.T) {
 	if kind == "engine" {
 		address = start(t, setup{}).address
 	} else {
-		ln, _, stop := listen(t, quicConfig(128, false))
+		ln, _, stop := listen(t, nil, quicConfig(128, false))
 		defer stop()
 		address = ln.Addr()
 		server := &http3.Server{Handler: http.HandlerFunc(benchHandler)}

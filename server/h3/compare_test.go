@@ -177,7 +177,7 @@ func differs(method, name string, theirs, ours *seen) {
 // reference runs scripted behind http3.Server.
 func reference(t *testing.T) *http.Client {
 	t.Helper()
-	ln, roots, stop := listen(t, quicConfig(100, false))
+	ln, roots, stop := listen(t, nil, quicConfig(100, false))
 	server := &http3.Server{Handler: http.HandlerFunc(scripted)}
 	served := make(chan struct{})
 	go func() {

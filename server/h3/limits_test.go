@@ -72,85 +72,95 @@ func TestTrailerLimits(t *testing.T) {
 
 // TestStreams has no more requests under way than limits.streams.
 func TestStreams(t *testing.T) {
-	release := make(chan struct{})
-	var most, now atomic.Int64
-	e := start(t, setup{limits: gate.Limits{Streams: 3}, handler: func(http.ResponseWriter, *http.Request) {
-		most.Store(max(most.Load(), now.Add(1)))
-		<-release
-		now.Add(-1)
-	}})
-	c := newTalk(t, e.dial())
-	var asked []*stream
-	for range 3 {
-		asked = append(asked, c.ask(good))
-	}
-	if _, err := c.q.OpenStream(); err == nil {
-		t.Error("a fourth stream could be opened")
-	}
-	close(release)
-	for _, s := range asked {
-		s.response()
-	}
-	c.wantAlive()
-	if n := most.Load(); n > 3 {
-		t.Errorf("%d at once", n)
-	}
+	inBubble(t, func(t *testing.T, n *network) {
+		release := make(chan struct{})
+		var most, now atomic.Int64
+		e := start(t, setup{network: n, limits: gate.Limits{Streams: 3}, handler: func(http.ResponseWriter, *http.Request) {
+			most.Store(max(most.Load(), now.Add(1)))
+			<-release
+			now.Add(-1)
+		}})
+		c := newTalk(t, e.dial())
+		var asked []*stream
+		for range 3 {
+			asked = append(asked, c.ask(good))
+		}
+		if _, err := c.q.OpenStream(); err == nil {
+			t.Error("a fourth stream could be opened")
+		}
+		close(release)
+		for _, s := range asked {
+			s.response()
+		}
+		c.wantAlive()
+		if n := most.Load(); n > 3 {
+			t.Errorf("%d at once", n)
+		}
+	})
 }
 
 func TestConnectionRequests(t *testing.T) {
-	e := start(t, setup{limits: gate.Limits{ConnectionRequests: 3}})
-	c := newTalk(t, e.dial())
-	for range 3 {
-		if resp := c.ask(good).response(); resp.status() != "200" {
-			t.Errorf("%+v", resp)
+	inBubble(t, func(t *testing.T, n *network) {
+		e := start(t, setup{network: n, limits: gate.Limits{ConnectionRequests: 3}})
+		c := newTalk(t, e.dial())
+		for range 3 {
+			if resp := c.ask(good).response(); resp.status() != "200" {
+				t.Errorf("%+v", resp)
+			}
 		}
-	}
-	if first, second := c.goaway(), c.goaway(); first != goawayAny || second != 12 {
-		t.Errorf("GOAWAY %d, %d", first, second)
-	}
-	c.wantClosed(codeNoError)
-	if n := e.stats.RequestsMax.Load(); n != 1 {
-		t.Errorf("%d counted", n)
-	}
+		if first, second := c.goaway(), c.goaway(); first != goawayAny || second != 12 {
+			t.Errorf("GOAWAY %d, %d", first, second)
+		}
+		c.wantClosed(codeNoError)
+		if n := e.stats.RequestsMax.Load(); n != 1 {
+			t.Errorf("%d counted", n)
+		}
+	})
 }
 
 func TestHeaderTimeout(t *testing.T) {
-	e := start(t, setup{limits: gate.Limits{HeaderTimeout: 50 * time.Millisecond}})
-	c := newTalk(t, e.dial())
-	for _, part := range [][]byte{{frameHeaders}, good[:len(good)/2], frame(0x21, []byte("x"))} {
-		s := c.open()
-		s.write(part)
-		s.wantReset(codeRequestIncomplete)
-	}
-	if n := e.stats.HeaderTimeouts.Load(); n != 3 {
-		t.Errorf("%d counted", n)
-	}
-	c.wantAlive()
+	inBubble(t, func(t *testing.T, n *network) {
+		e := start(t, setup{network: n, limits: gate.Limits{HeaderTimeout: 50 * time.Millisecond}})
+		c := newTalk(t, e.dial())
+		for _, part := range [][]byte{{frameHeaders}, good[:len(good)/2], frame(0x21, []byte("x"))} {
+			s := c.open()
+			s.write(part)
+			s.wantReset(codeRequestIncomplete)
+		}
+		if n := e.stats.HeaderTimeouts.Load(); n != 3 {
+			t.Errorf("%d counted", n)
+		}
+		c.wantAlive()
+	})
 }
 
 func TestIdle(t *testing.T) {
-	e := start(t, setup{limits: gate.Limits{IdleTimeout: 500 * time.Millisecond}})
-	c := newTalk(t, e.dial())
-	c.wantAlive()
-	if id := c.goaway(); id != 4 {
-		t.Errorf("GOAWAY %d", id)
-	}
-	c.wantClosed(codeNoError)
-	if n := e.stats.IdleClosed.Load(); n != 1 {
-		t.Errorf("%d counted", n)
-	}
+	inBubble(t, func(t *testing.T, n *network) {
+		e := start(t, setup{network: n, limits: gate.Limits{IdleTimeout: 500 * time.Millisecond}})
+		c := newTalk(t, e.dial())
+		c.wantAlive()
+		if id := c.goaway(); id != 4 {
+			t.Errorf("GOAWAY %d", id)
+		}
+		c.wantClosed(codeNoError)
+		if n := e.stats.IdleClosed.Load(); n != 1 {
+			t.Errorf("%d counted", n)
+		}
+	})
 }
 
 // TestBusyIsNotIdle has a slow handler keep its connection.
 func TestBusyIsNotIdle(t *testing.T) {
-	e := start(t, setup{limits: gate.Limits{IdleTimeout: 400 * time.Millisecond}, handler: func(w http.ResponseWriter, r *http.Request) {
-		<-time.After(time.Second)
-		_, _ = io.WriteString(w, "at last")
-	}})
-	c := newTalk(t, e.dial())
-	if resp := c.ask(good).response(); resp.body != "at last" {
-		t.Errorf("%+v", resp)
-	}
+	inBubble(t, func(t *testing.T, n *network) {
+		e := start(t, setup{network: n, limits: gate.Limits{IdleTimeout: 400 * time.Millisecond}, handler: func(w http.ResponseWriter, r *http.Request) {
+			<-time.After(time.Second)
+			_, _ = io.WriteString(w, "at last")
+		}})
+		c := newTalk(t, e.dial())
+		if resp := c.ask(good).response(); resp.body != "at last" {
+			t.Errorf("%+v", resp)
+		}
+	})
 }
 
 // TestFloods has each of what brings a client no further bounded.
@@ -281,132 +291,144 @@ func small(q *quic.Config) {
 
 // TestTinyWindows has clients that take nothing cut, whatever they asked for.
 func TestTinyWindows(t *testing.T) {
-	e := start(t, setup{limits: gate.Limits{StallTimeout: 100 * time.Millisecond}, handler: func(w http.ResponseWriter, r *http.Request) {
-		_, err := w.Write(content(100_000))
-		if err == nil {
-			err = http.NewResponseController(w).Flush()
+	inBubble(t, func(t *testing.T, n *network) {
+		e := start(t, setup{network: n, limits: gate.Limits{StallTimeout: 100 * time.Millisecond}, handler: func(w http.ResponseWriter, r *http.Request) {
+			_, err := w.Write(content(100_000))
+			if err == nil {
+				err = http.NewResponseController(w).Flush()
+			}
+			if err != nil {
+				panic(http.ErrAbortHandler)
+			}
+		}})
+		warm := newTalk(t, e.dial())
+		warm.ask(headersFrame(getFields("/100000")...)).response()
+		for _, path := range []string{"/100000", "/h/"} {
+			before := e.gate.Stats().Stalled.Load()
+			c := newTalk(t, e.dial(small))
+			c.ask(headersFrame(getFields(path)...))
+			eventually(t, path+" cut", func() bool {
+				return e.gate.Stats().Stalled.Load() > before && e.gate.Inflight() == 0
+			})
 		}
-		if err != nil {
-			panic(http.ErrAbortHandler)
+		if n := e.gate.Stats().Aborted.Load(); n != 2 {
+			t.Errorf("%d aborted", n)
 		}
-	}})
-	warm := newTalk(t, e.dial())
-	warm.ask(headersFrame(getFields("/100000")...)).response()
-	for _, path := range []string{"/100000", "/h/"} {
-		before := e.gate.Stats().Stalled.Load()
-		c := newTalk(t, e.dial(small))
-		c.ask(headersFrame(getFields(path)...))
-		eventually(t, path+" cut", func() bool {
-			return e.gate.Stats().Stalled.Load() > before && e.gate.Inflight() == 0
-		})
-	}
-	if n := e.gate.Stats().Aborted.Load(); n != 2 {
-		t.Errorf("%d aborted", n)
-	}
+	})
 }
 
 // TestBlocked has a short hit that does not fit the windows sent when they open.
 func TestBlocked(t *testing.T) {
-	e := start(t, setup{})
-	newTalk(t, e.dial()).ask(headersFrame(getFields("/1000")...)).response()
-	c := newTalk(t, e.dial(small))
-	if resp := c.ask(headersFrame(getFields("/1000")...)).response(); resp.body != string(content(1000)) {
-		t.Errorf("%+v", resp)
-	}
-	if n := e.stats.Blocked.Load(); n != 1 {
-		t.Errorf("%d blocked", n)
-	}
+	inBubble(t, func(t *testing.T, n *network) {
+		e := start(t, setup{network: n})
+		newTalk(t, e.dial()).ask(headersFrame(getFields("/1000")...)).response()
+		c := newTalk(t, e.dial(small))
+		if resp := c.ask(headersFrame(getFields("/1000")...)).response(); resp.body != string(content(1000)) {
+			t.Errorf("%+v", resp)
+		}
+		if n := e.stats.Blocked.Load(); n != 1 {
+			t.Errorf("%d blocked", n)
+		}
+	})
 }
 
 // TestStalledBody has a body that stops coming end in an error.
 func TestStalledBody(t *testing.T) {
-	failed := make(chan error, 1)
-	e := start(t, setup{limits: gate.Limits{StallTimeout: 100 * time.Millisecond}, handler: func(w http.ResponseWriter, r *http.Request) {
-		_, err := io.Copy(io.Discard, r.Body)
-		failed <- err
-	}})
-	c := newTalk(t, e.dial())
-	s := c.open()
-	s.write(post, dataFrame("some"))
-	if err := wait(t, failed); err == nil {
-		t.Error("the body ended well")
-	}
-	if n := e.gate.Stats().Stalled.Load(); n != 1 {
-		t.Errorf("%d stalled", n)
-	}
-	s.response()
-	s.wantStopped(codeNoError)
+	inBubble(t, func(t *testing.T, n *network) {
+		failed := make(chan error, 1)
+		e := start(t, setup{network: n, limits: gate.Limits{StallTimeout: 100 * time.Millisecond}, handler: func(w http.ResponseWriter, r *http.Request) {
+			_, err := io.Copy(io.Discard, r.Body)
+			failed <- err
+		}})
+		c := newTalk(t, e.dial())
+		s := c.open()
+		s.write(post, dataFrame("some"))
+		if err := wait(t, failed); err == nil {
+			t.Error("the body ended well")
+		}
+		if n := e.gate.Stats().Stalled.Load(); n != 1 {
+			t.Errorf("%d stalled", n)
+		}
+		s.response()
+		s.wantStopped(codeNoError)
+	})
 }
 
 // TestMinRate has a body that drips cut, though it never stops.
 func TestMinRate(t *testing.T) {
-	failed := make(chan error, 1)
-	e := start(t, setup{limits: gate.Limits{StallTimeout: 200 * time.Millisecond, MinRate: 1000}, handler: func(w http.ResponseWriter, r *http.Request) {
-		_, err := io.Copy(io.Discard, r.Body)
-		failed <- err
-	}})
-	c := newTalk(t, e.dial())
-	s := c.open()
-	s.write(post)
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-			s.write(dataFrame("x"))
-			continue
-		case err := <-failed:
-			if err == nil {
-				t.Error("the body ended well")
+	inBubble(t, func(t *testing.T, n *network) {
+		failed := make(chan error, 1)
+		e := start(t, setup{network: n, limits: gate.Limits{StallTimeout: 200 * time.Millisecond, MinRate: 1000}, handler: func(w http.ResponseWriter, r *http.Request) {
+			_, err := io.Copy(io.Discard, r.Body)
+			failed <- err
+		}})
+		c := newTalk(t, e.dial())
+		s := c.open()
+		s.write(post)
+		tick := time.NewTicker(20 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				s.write(dataFrame("x"))
+				continue
+			case err := <-failed:
+				if err == nil {
+					t.Error("the body ended well")
+				}
+			case <-time.After(soon):
+				t.Error("was never cut")
 			}
-		case <-time.After(soon):
-			t.Error("was never cut")
+			return
 		}
-		return
-	}
+	})
 }
 
 // TestSlowReader has answers to a client that takes them in drips cut, though it
 // never stops: hits and others.
 func TestSlowReader(t *testing.T) {
-	e := start(t, setup{limits: gate.Limits{StallTimeout: 200 * time.Millisecond, MinRate: 100_000}, handler: func(w http.ResponseWriter, r *http.Request) {
-		_, _ = w.Write(content(100_000))
-	}})
-	newTalk(t, e.dial()).ask(headersFrame(getFields("/100000")...)).response()
-	for _, path := range []string{"/100000", "/h/"} {
-		before := e.gate.Stats().Stalled.Load()
-		s := newTalk(t, e.dial(small)).ask(headersFrame(getFields(path)...))
-		tick := time.NewTicker(5 * time.Millisecond)
-		var err error
-		for took := 0; err == nil; {
-			<-tick.C
-			var n int
-			n, err = s.Read(make([]byte, 10))
-			if took += n; took > 90_000 {
-				t.Fatalf("%s: took it all", path)
+	inBubble(t, func(t *testing.T, n *network) {
+		e := start(t, setup{network: n, limits: gate.Limits{StallTimeout: 200 * time.Millisecond, MinRate: 100_000}, handler: func(w http.ResponseWriter, r *http.Request) {
+			_, _ = w.Write(content(100_000))
+		}})
+		newTalk(t, e.dial()).ask(headersFrame(getFields("/100000")...)).response()
+		for _, path := range []string{"/100000", "/h/"} {
+			before := e.gate.Stats().Stalled.Load()
+			s := newTalk(t, e.dial(small)).ask(headersFrame(getFields(path)...))
+			tick := time.NewTicker(5 * time.Millisecond)
+			var err error
+			for took := 0; err == nil; {
+				<-tick.C
+				var n int
+				n, err = s.Read(make([]byte, 10))
+				if took += n; took > 90_000 {
+					t.Fatalf("%s: took it all", path)
+				}
+			}
+			tick.Stop()
+			var reset *quic.StreamError
+			if !errors.As(err, &reset) || !reset.Remote {
+				t.Errorf("%s: %v", path, err)
+			}
+			if n := e.gate.Stats().Stalled.Load(); n != before+1 {
+				t.Errorf("%s: %d stalled", path, n-before)
 			}
 		}
-		tick.Stop()
-		var reset *quic.StreamError
-		if !errors.As(err, &reset) || !reset.Remote {
-			t.Errorf("%s: %v", path, err)
-		}
-		if n := e.gate.Stats().Stalled.Load(); n != before+1 {
-			t.Errorf("%s: %d stalled", path, n-before)
-		}
-	}
+	})
 }
 
 // TestUnendedRequest has a GET whose stream does not end refused in time.
 func TestUnendedRequest(t *testing.T) {
-	e := start(t, setup{limits: gate.Limits{StallTimeout: 50 * time.Millisecond}})
-	c := newTalk(t, e.dial())
-	s := c.open()
-	s.write(good)
-	if resp := s.response(); resp.status() != "408" {
-		t.Errorf("%+v", resp)
-	}
-	s.wantStopped(codeNoError)
+	inBubble(t, func(t *testing.T, n *network) {
+		e := start(t, setup{network: n, limits: gate.Limits{StallTimeout: 50 * time.Millisecond}})
+		c := newTalk(t, e.dial())
+		s := c.open()
+		s.write(good)
+		if resp := s.response(); resp.status() != "408" {
+			t.Errorf("%+v", resp)
+		}
+		s.wantStopped(codeNoError)
+	})
 }
 
 // TestHitNeedsNoEnd has GETs answered from memory when the end comes later, and at

@@ -167,35 +167,37 @@ func TestAbort(t *testing.T) {
 
 // TestDrain has a request under way finish, and the connection end cleanly.
 func TestDrain(t *testing.T) {
-	begun, proceed := make(chan struct{}), make(chan struct{})
-	e := start(t, setup{handler: func(w http.ResponseWriter, r *http.Request) {
-		close(begun)
-		<-proceed
-		_, _ = io.WriteString(w, "finished")
-	}})
-	q := e.dial()
-	c := newTalk(t, q)
-	s := c.open()
-	s.write(headersFrame(getFields("/h/")...))
-	s.close()
-	wait(t, begun)
-	e.Drain()
-	if id := c.goaway(); id != goawayAny {
-		t.Errorf("first GOAWAY names %d", id)
-	}
-	if id := c.goaway(); id != 4 {
-		t.Errorf("second GOAWAY names %d, want 4", id)
-	}
-	late := c.open()
-	late.write(headersFrame(getFields("/h/")...))
-	late.close()
-	late.wantReset(codeRequestRejected)
-	close(proceed)
-	if resp := s.response(); resp.body != "finished" {
-		t.Errorf("%+v", resp)
-	}
-	c.wantClosed(codeNoError)
-	if n := e.stats.Rejected.Load(); n != 1 {
-		t.Errorf("%d rejected", n)
-	}
+	inBubble(t, func(t *testing.T, n *network) {
+		begun, proceed := make(chan struct{}), make(chan struct{})
+		e := start(t, setup{network: n, handler: func(w http.ResponseWriter, r *http.Request) {
+			close(begun)
+			<-proceed
+			_, _ = io.WriteString(w, "finished")
+		}})
+		q := e.dial()
+		c := newTalk(t, q)
+		s := c.open()
+		s.write(headersFrame(getFields("/h/")...))
+		s.close()
+		wait(t, begun)
+		e.Drain()
+		if id := c.goaway(); id != goawayAny {
+			t.Errorf("first GOAWAY names %d", id)
+		}
+		if id := c.goaway(); id != 4 {
+			t.Errorf("second GOAWAY names %d, want 4", id)
+		}
+		late := c.open()
+		late.write(headersFrame(getFields("/h/")...))
+		late.close()
+		late.wantReset(codeRequestRejected)
+		close(proceed)
+		if resp := s.response(); resp.body != "finished" {
+			t.Errorf("%+v", resp)
+		}
+		c.wantClosed(codeNoError)
+		if n := e.stats.Rejected.Load(); n != 1 {
+			t.Errorf("%d rejected", n)
+		}
+	})
 }
