@@ -253,7 +253,8 @@ func (s *limitSlot) spend(interval, now int64) bool {
 	}
 }
 
-// take gives tag the way whose credit is full soonest: who floods stays remembered.
+// take gives tag the way whose credit is full soonest: who floods stays remembered. Of
+// goroutines that meet here one is first; what it has spent since is not forgotten.
 func (r *limiter) take(ways []limitSlot, tag uint64, now int64) *limitSlot {
 	least := &ways[0]
 	for i := range ways {
@@ -261,10 +262,11 @@ func (r *limiter) take(ways []limitSlot, tag uint64, now int64) *limitSlot {
 			least = &ways[i]
 		}
 	}
-	if int64(least.full.Load()) > now {
-		r.stats.Displaced.Add(1)
+	full := least.full.Load()
+	if least.tag.Swap(tag) == tag || int64(full) <= now {
+		return least // full credit is that of an entry that is new
 	}
-	least.tag.Store(tag)
-	least.full.Store(0)
+	r.stats.Displaced.Add(1)
+	least.full.CompareAndSwap(full, 0)
 	return least
 }

@@ -123,6 +123,31 @@ func TestLimitConcurrently(t *testing.T) {
 	}
 }
 
+// Of two goroutines that find no entry for a network the second one leaves what was spent
+// since to the first, however long it has stood still between looking and taking.
+func TestLimitTakesOnce(t *testing.T) {
+	r, stats := limiterOf(ResponseLimits{Answers: 100, Networks: limitSlotsMin})
+	now := time.Unix(1_700_000_000, 0).UnixNano()
+	ways := r.slots[:limitWays]
+	for i := range ways[1:] { // others are fuller, so that both take the same
+		ways[1+i].full.Store(uint64(now + int64(time.Hour)))
+	}
+	spent := 0
+	for range 2 {
+		slot := r.take(ways, 7, now)
+		for slot.spend(r.interval[kindAnswer], now) {
+			spent++
+		}
+	}
+	if spent != 200 || stats.Displaced.Load() != 0 {
+		t.Errorf("%d went out of credit for 200, %d displaced", spent, stats.Displaced.Load())
+	}
+	// Who comes to the place of another does not owe what that one did.
+	if r.take(ways, 9, now); !ways[0].spend(r.interval[kindAnswer], now) || stats.Displaced.Load() != 1 {
+		t.Errorf("a new network has no credit, %d displaced", stats.Displaced.Load())
+	}
+}
+
 func BenchmarkLimit(b *testing.B) {
 	r, _ := limiterOf(ResponseLimits{})
 	now, i := time.Now(), uint32(0)
