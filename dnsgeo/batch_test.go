@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"testing"
+	"time"
 )
 
 // echo answers each datagram with itself, until the socket is closed.
@@ -33,10 +34,7 @@ func TestDatagrams(t *testing.T) {
 		{"[::1]:0", "::1"},
 	} {
 		t.Run(tt.listen+" "+tt.ask, func(t *testing.T) {
-			d, err := listenDatagrams(t.Context(), tt.listen)
-			if err != nil {
-				t.Fatal(err)
-			}
+			d := boundDatagrams(t, tt.listen)
 			ended := make(chan error, 1)
 			go func() { ended <- echo(d) }()
 			port := d.conn.LocalAddr().(*net.UDPAddr).Port
@@ -46,6 +44,9 @@ func TestDatagrams(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer c.Close()
+			if err := c.SetDeadline(time.Now().Add(datagramsWait)); err != nil {
+				t.Fatal(err)
+			}
 			if _, err := c.Write(make([]byte, batchBytesMax+1)); err != nil { // too long: no answer, no harm
 				t.Fatal(err)
 			}
@@ -73,18 +74,36 @@ func TestDatagrams(t *testing.T) {
 	}
 }
 
-// datagramPair is a socket and a client of it.
-func datagramPair(t *testing.T) (*datagrams, net.Conn) {
-	d, err := listenDatagrams(t.Context(), "127.0.0.1:0")
-	if err != nil {
+// datagramsWait bounds what is read of sockets, so that a datagram that is lost is said.
+const datagramsWait = 20 * time.Second
+
+// boundDatagrams opens a socket at a port that nobody has, as Responder.listen does: for
+// port 0 the system may choose one that another process shares (SO_REUSEPORT).
+func boundDatagrams(t *testing.T, address string) *datagrams {
+	t.Helper()
+	cfg := small("www A 192.0.2.1")
+	cfg.Listen, cfg.Limits.Sockets = []string{address}, 1
+	r := responder(t, cfg, nil)
+	if err := r.Listen(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { d.conn.Close() })
+	t.Cleanup(r.Close)
+	return r.sockets.udp[0]
+}
+
+// datagramPair is a socket and a client of it.
+func datagramPair(t *testing.T) (*datagrams, net.Conn) {
+	t.Helper()
+	d := boundDatagrams(t, "127.0.0.1:0")
 	c, err := net.Dial("udp", d.conn.LocalAddr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
+	end := time.Now().Add(datagramsWait)
+	if err := errors.Join(c.SetDeadline(end), d.conn.SetDeadline(end)); err != nil {
+		t.Fatal(err)
+	}
 	return d, c
 }
 

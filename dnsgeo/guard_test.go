@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/miekg/dns"
@@ -85,55 +86,57 @@ func withCookie(m *dns.Msg, cookie string) *dns.Msg {
 }
 
 func TestCookiesSpareLimits(t *testing.T) {
-	cfg, _ := signedZone(t)
-	cfg.Secrets = [][]byte{[]byte("of the cluster")}
-	cfg.ResponseLimits = ResponseLimits{Answers: 5, Slip: 1}
-	r := responder(t, cfg, twoNodes())
-	first := ask(t, r, withCookie(question("www.example.com.", dns.TypeA), "0102030405060708"), "192.0.2.1", udp)
-	cookie := cookieOf(t, first)
-	if len(cookie) != 2*cookieBytes || len(first.Answer) == 0 {
-		t.Fatalf("%v", first)
-	}
-	count := func(r *Responder, from, cookie string) (whole int) {
-		t.Helper()
+	synctest.Test(t, func(t *testing.T) { // credit comes back with time
+		cfg, _ := signedZone(t)
+		cfg.Secrets = [][]byte{[]byte("of the cluster")}
+		cfg.ResponseLimits = ResponseLimits{Answers: 5, Slip: 1}
+		r := responder(t, cfg, twoNodes())
+		first := ask(t, r, withCookie(question("www.example.com.", dns.TypeA), "0102030405060708"), "192.0.2.1", udp)
+		cookie := cookieOf(t, first)
+		if len(cookie) != 2*cookieBytes || len(first.Answer) == 0 {
+			t.Fatalf("%v", first)
+		}
+		count := func(r *Responder, from, cookie string) (whole int) {
+			t.Helper()
+			for range 100 {
+				if out := ask(t, r, withCookie(question("www.example.com.", dns.TypeA), cookie), from, udp); len(out.Answer) > 0 {
+					whole++
+				} else if !out.Truncated || out.Rcode != dns.RcodeSuccess {
+					t.Fatalf("%v", out)
+				}
+			}
+			return whole
+		}
+		if n := count(r, "192.0.2.1", cookie[:16]); n > 20 {
+			t.Errorf("without a cookie %d of 100", n)
+		}
+		if n := count(r, "192.0.2.1", cookie); n != 100 {
+			t.Errorf("with a cookie %d of 100", n)
+		}
+		if n := count(r, "192.0.2.99", cookie); n > 20 {
+			t.Errorf("with another's cookie %d of 100", n)
+		}
+		if n := int(r.Stats().Limits.Slipped.Load()); n < 160 {
+			t.Errorf("%d counted", n)
+		}
+		// A reload forgets neither; another responder of the cluster knows the cookie.
+		if err := r.Apply(cfg); err != nil {
+			t.Fatal(err)
+		}
+		if n := count(r, "192.0.2.1", cookie[:16]); n > 5 {
+			t.Errorf("after a reload without a cookie %d of 100", n)
+		}
+		other := responder(t, cfg, twoNodes())
+		if n := count(other, "192.0.2.1", cookie); n != 100 {
+			t.Errorf("at another responder %d of 100", n)
+		}
+		// TCP proves addresses by itself.
 		for range 100 {
-			if out := ask(t, r, withCookie(question("www.example.com.", dns.TypeA), cookie), from, udp); len(out.Answer) > 0 {
-				whole++
-			} else if !out.Truncated || out.Rcode != dns.RcodeSuccess {
+			if out := ask(t, r, question("www.example.com.", dns.TypeA), "192.0.2.1", tcp); len(out.Answer) == 0 {
 				t.Fatalf("%v", out)
 			}
 		}
-		return whole
-	}
-	if n := count(r, "192.0.2.1", cookie[:16]); n > 20 {
-		t.Errorf("without a cookie %d of 100", n)
-	}
-	if n := count(r, "192.0.2.1", cookie); n != 100 {
-		t.Errorf("with a cookie %d of 100", n)
-	}
-	if n := count(r, "192.0.2.99", cookie); n > 20 {
-		t.Errorf("with another's cookie %d of 100", n)
-	}
-	if n := int(r.Stats().Limits.Slipped.Load()); n < 160 {
-		t.Errorf("%d counted", n)
-	}
-	// A reload forgets neither; another responder of the cluster knows the cookie.
-	if err := r.Apply(cfg); err != nil {
-		t.Fatal(err)
-	}
-	if n := count(r, "192.0.2.1", cookie[:16]); n > 5 {
-		t.Errorf("after a reload without a cookie %d of 100", n)
-	}
-	other := responder(t, cfg, twoNodes())
-	if n := count(other, "192.0.2.1", cookie); n != 100 {
-		t.Errorf("at another responder %d of 100", n)
-	}
-	// TCP proves addresses by itself.
-	for range 100 {
-		if out := ask(t, r, question("www.example.com.", dns.TypeA), "192.0.2.1", tcp); len(out.Answer) == 0 {
-			t.Fatalf("%v", out)
-		}
-	}
+	})
 }
 
 func TestCookiesDrawn(t *testing.T) {
@@ -264,37 +267,39 @@ func TestGuardConfig(t *testing.T) {
 
 // Signatures for names that are made up have a rate of their own, whoever asks.
 func TestProofsBounded(t *testing.T) {
-	cfg, key := signedZone(t)
-	cfg.ResponseLimits.Proofs = 10
-	r := responder(t, cfg, twoNodes())
-	proven, cut := 0, 0
-	for i := range 200 {
-		name := fmt.Sprintf("n%d.example.com.", i)
-		if i%2 == 1 {
-			name = fmt.Sprintf("n%d.cdn.example.com.", i)
+	synctest.Test(t, func(t *testing.T) { // credit comes back with time
+		cfg, key := signedZone(t)
+		cfg.ResponseLimits.Proofs = 10
+		r := responder(t, cfg, twoNodes())
+		proven, cut := 0, 0
+		for i := range 200 {
+			name := fmt.Sprintf("n%d.example.com.", i)
+			if i%2 == 1 {
+				name = fmt.Sprintf("n%d.cdn.example.com.", i)
+			}
+			out := ask(t, r, secured(name, dns.TypeA, true), fmt.Sprintf("10.0.%d.1", i), udp)
+			if !out.Truncated {
+				proven++
+				verified(t, key, slices.Concat(out.Answer, out.Ns))
+				continue
+			}
+			cut++
+			if len(out.Answer)+len(out.Ns) > 0 || out.Rcode != dns.RcodeSuccess {
+				t.Fatalf("%v", out)
+			}
 		}
-		out := ask(t, r, secured(name, dns.TypeA, true), fmt.Sprintf("10.0.%d.1", i), udp)
-		if !out.Truncated {
-			proven++
-			verified(t, key, slices.Concat(out.Answer, out.Ns))
-			continue
+		if proven < 20 || proven > 100 || uint64(cut) != r.Stats().Limits.Unproven.Load() {
+			t.Errorf("%d of 200 were signed, %d sent to TCP", proven, cut)
 		}
-		cut++
-		if len(out.Answer)+len(out.Ns) > 0 || out.Rcode != dns.RcodeSuccess {
-			t.Fatalf("%v", out)
+		if out := ask(t, r, secured("n.example.com.", dns.TypeA, true), "10.0.0.1", tcp); out.Rcode != dns.RcodeNameError {
+			t.Errorf("over TCP: %v", out)
 		}
-	}
-	if proven < 20 || proven > 100 || uint64(cut) != r.Stats().Limits.Unproven.Load() {
-		t.Errorf("%d of 200 were signed, %d sent to TCP", proven, cut)
-	}
-	if out := ask(t, r, secured("n.example.com.", dns.TypeA, true), "10.0.0.1", tcp); out.Rcode != dns.RcodeNameError {
-		t.Errorf("over TCP: %v", out)
-	}
-	// Names that are there, and who wants no proofs, are not concerned.
-	if out := ask(t, r, secured("www.example.com.", dns.TypeTXT, true), "10.0.0.1", udp); out.Truncated {
-		t.Errorf("%v", out)
-	}
-	if out := ask(t, r, question("n.example.com.", dns.TypeA), "10.0.0.1", udp); out.Rcode != dns.RcodeNameError {
-		t.Errorf("%v", out)
-	}
+		// Names that are there, and who wants no proofs, are not concerned.
+		if out := ask(t, r, secured("www.example.com.", dns.TypeTXT, true), "10.0.0.1", udp); out.Truncated {
+			t.Errorf("%v", out)
+		}
+		if out := ask(t, r, question("n.example.com.", dns.TypeA), "10.0.0.1", udp); out.Rcode != dns.RcodeNameError {
+			t.Errorf("%v", out)
+		}
+	})
 }

@@ -36,29 +36,49 @@ func (r *Responder) Listen() error {
 	return nil
 }
 
+// portTries is how many ports are tried where any will do: one that is free for TCP need
+// not be for UDP.
+const portTries = 10
+
 // listen opens UDP and TCP on one address; where the port is 0, on the same.
 func (r *Responder) listen(address string) error {
-	t, err := net.Listen("tcp", address)
-	if err != nil {
-		return err
-	}
-	r.sockets.tcp = append(r.sockets.tcp, t.(*net.TCPListener))
-	if host, port, err := net.SplitHostPort(address); err == nil && port == "0" {
-		_, port, _ = net.SplitHostPort(t.Addr().String())
-		address = net.JoinHostPort(host, port)
-	}
 	n := r.cfg.Limits.Sockets
 	if n == 0 {
 		n = min(runtime.GOMAXPROCS(0), 4)
 	}
-	for range n { // the system spreads clients over them
-		u, err := listenDatagrams(context.Background(), address)
-		if err != nil {
+	for try := 1; ; try++ {
+		opened, err := openSockets(address, n)
+		if err == nil {
+			r.sockets.tcp, r.sockets.udp = append(r.sockets.tcp, opened.tcp...), append(r.sockets.udp, opened.udp...)
+			return nil
+		}
+		opened.close()
+		if _, port, _ := net.SplitHostPort(address); port != "0" || opened.tcp == nil || try == portTries {
 			return err
 		}
-		r.sockets.udp = append(r.sockets.udp, u)
 	}
-	return nil
+}
+
+// openSockets opens one socket of TCP and n of UDP, over which the system spreads
+// clients. With an error it returns what it has opened until then.
+func openSockets(address string, n int) (s sockets, err error) {
+	t, err := net.Listen("tcp", address)
+	if err != nil {
+		return s, err
+	}
+	s.tcp = append(s.tcp, t.(*net.TCPListener))
+	if host, port, err := net.SplitHostPort(address); err == nil && port == "0" {
+		_, port, _ = net.SplitHostPort(t.Addr().String())
+		address = net.JoinHostPort(host, port)
+	}
+	for range n {
+		u, err := listenDatagrams(context.Background(), address)
+		if err != nil {
+			return s, err
+		}
+		s.udp = append(s.udp, u)
+	}
+	return s, nil
 }
 
 // Addresses are those of the UDP sockets; TCP has the same.
@@ -72,13 +92,17 @@ func (r *Responder) Addresses() []string {
 
 // Close closes the sockets of a responder that does not run.
 func (r *Responder) Close() {
-	for _, u := range r.sockets.udp {
+	r.sockets.close()
+	r.sockets = sockets{}
+}
+
+func (s *sockets) close() {
+	for _, u := range s.udp {
 		u.conn.Close()
 	}
-	for _, t := range r.sockets.tcp {
+	for _, t := range s.tcp {
 		t.Close()
 	}
-	r.sockets = sockets{}
 }
 
 // Run serves until ctx ends and everything is gone.

@@ -3,8 +3,11 @@ package dnsgeo
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"io"
 	"net"
+	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -38,11 +41,7 @@ func small(lines ...string) Config {
 // Queries that come together on one connection are all answered, in their order.
 func TestPipelining(t *testing.T) {
 	_, at := serving(t, small("www A 192.0.2.1"), nil)
-	c, err := net.Dial("tcp", at)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
+	conn := connected(t, at)
 	var all []byte
 	for id := range 100 {
 		m := question("www.cdn.example.", dns.TypeA)
@@ -50,10 +49,9 @@ func TestPipelining(t *testing.T) {
 		raw, _ := m.Pack()
 		all = append(binary.BigEndian.AppendUint16(all, uint16(len(raw))), raw...)
 	}
-	if _, err := c.Write(all); err != nil {
+	if _, err := conn.Conn.Write(all); err != nil {
 		t.Fatal(err)
 	}
-	conn := &dns.Conn{Conn: c}
 	for id := range 100 {
 		m, err := conn.ReadMsg()
 		if err != nil || m.Id != uint16(id) || len(m.Answer) != 1 {
@@ -64,15 +62,9 @@ func TestPipelining(t *testing.T) {
 
 func TestConnectionLimits(t *testing.T) {
 	cfg := small("www A 192.0.2.1")
-	cfg.Limits = Limits{ConnectionsPerAddress: 2, Queries: 3, IdleTimeout: 300 * time.Millisecond}
+	cfg.Limits = Limits{ConnectionsPerAddress: 2, Queries: 3, IdleTimeout: time.Minute}
 	r, at := serving(t, cfg, nil)
-	open := func() *dns.Conn {
-		c, err := net.Dial("tcp", at)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return &dns.Conn{Conn: c}
-	}
+	open := func() *dns.Conn { return connected(t, at) }
 	ask := func(c *dns.Conn) error {
 		if err := c.WriteMsg(question("www.cdn.example.", dns.TypeA)); err != nil {
 			return err
@@ -81,7 +73,6 @@ func TestConnectionLimits(t *testing.T) {
 		return err
 	}
 	a, b := open(), open()
-	defer b.Close()
 	if err := ask(a); err != nil {
 		t.Fatal(err)
 	}
@@ -93,7 +84,7 @@ func TestConnectionLimits(t *testing.T) {
 		t.Error("a third connection was served")
 	}
 	third.Close()
-	_ = ask(a)
+	_ = ask(a) // the second
 	if err := ask(a); err != nil {
 		t.Error("the third query was not answered:", err)
 	}
@@ -101,19 +92,61 @@ func TestConnectionLimits(t *testing.T) {
 		t.Error("a fourth query was answered")
 	}
 	a.Close()
+	for end := time.Now().Add(20 * time.Second); r.Connections() > 1; <-time.After(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("a connection that was closed keeps its place")
+		}
+	}
 	// A message that no query is as large as ends its connection.
 	large := open()
-	defer large.Close()
 	_, _ = large.Write([]byte{0xff, 0xff, 0, 1})
-	_ = large.SetReadDeadline(time.Now().Add(20 * time.Second))
-	if _, err := large.Conn.Read(make([]byte, 1)); err == nil {
-		t.Error("65535 bytes were waited for")
+	if _, err := large.Conn.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("65535 bytes were waited for: %v", err)
 	}
-	// b is idle, or trickles: half of a query.
-	_, _ = b.Write([]byte{0})
-	_ = b.SetReadDeadline(time.Now().Add(20 * time.Second))
-	if _, err := b.Conn.Read(make([]byte, 1)); err != io.EOF {
+}
+
+// connected opens a connection to a server, for reads that end within 20 seconds.
+func connected(t *testing.T, at string) *dns.Conn {
+	t.Helper()
+	c, err := net.Dial("tcp", at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	if err := c.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	return &dns.Conn{Conn: c}
+}
+
+// A connection that is idle is closed, and one on which half of a query trickles too.
+func TestIdleConnections(t *testing.T) {
+	cfg := small("www A 192.0.2.1")
+	cfg.Limits.IdleTimeout = 300 * time.Millisecond
+	_, at := serving(t, cfg, nil)
+	idle, trickles := connected(t, at), connected(t, at)
+	_, _ = trickles.Conn.Write([]byte{0})
+	if _, err := idle.Conn.Read(make([]byte, 1)); err != io.EOF {
 		t.Errorf("an idle connection ended with %v, want EOF", err)
+	}
+	// A byte that comes too late has the system reset the connection.
+	if _, err := trickles.Conn.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("a connection that trickles ended with %v", err)
+	}
+}
+
+// A port that is taken is an error, and nothing is open after it.
+func TestListenTaken(t *testing.T) {
+	taken, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	cfg := small("www A 192.0.2.1")
+	cfg.Listen = []string{"127.0.0.1:0", taken.LocalAddr().String()}
+	r := responder(t, cfg, nil)
+	if err := r.Listen(); err == nil || !strings.Contains(err.Error(), cfg.Listen[1]) || len(r.Addresses()) > 0 {
+		t.Fatalf("%v, open are %v", err, r.Addresses())
 	}
 }
 
