@@ -23,6 +23,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddyserver/certmagic"
+
 	"edgecdn/route"
 	"edgecdn/server/gate"
 )
@@ -319,6 +321,48 @@ func TestChallengesOfOthers(t *testing.T) {
 		_ = c.Close()
 		t.Error("acme-tls/1 was agreed on without a challenge")
 	}
+}
+
+// TestACMEStorage: what was had is kept where the seam says, as by a cluster, and not
+// in files of this node's. The authority is away: what is shown was had before.
+func TestACMEStorage(t *testing.T) {
+	kept := &certmagic.FileStorage{Path: t.TempDir()}
+	names := ACME{Names: []string{"a.test"}, CA: fmt.Sprintf("https://127.0.0.1:%d/dir", freePort(t))}
+	had, issuer := writeCertificate(t, "had", false, "a.test"), (&certmagic.ACMEIssuer{CA: names.CA}).IssuerKey()
+	for key, content := range map[string]string{
+		certmagic.StorageKeys.SiteCert(issuer, "a.test"):       readFile(t, had.Cert),
+		certmagic.StorageKeys.SitePrivateKey(issuer, "a.test"): readFile(t, had.Key),
+		certmagic.StorageKeys.SiteMeta(issuer, "a.test"):       `{"sans": ["a.test"]}`,
+	} {
+		if err := kept.Store(t.Context(), key, []byte(content)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	own := t.TempDir()
+	o := setup{config: Config{Data: own}}
+	seam := o.fill(t)
+	seam.ACMEStorage = kept
+	e := startSeam(t, o, seam)
+	e.manage(t, names)
+	waitFor(t, "what was had is in force", func() bool { return e.MissingCertificates() == 0 })
+	if c := e.leaf("a.test"); c == nil || c.Subject.CommonName != "had" {
+		t.Errorf("shown %v", c)
+	}
+	if err := e.shutdown(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(filepath.Join(own, "acme")); err == nil {
+		t.Error("it has files of its own, too")
+	}
+}
+
+func readFile(t *testing.T, path string) string {
+	t.Helper()
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(content)
 }
 
 func TestACMEValidation(t *testing.T) {

@@ -215,6 +215,9 @@ func TestHandshakesASecond(t *testing.T) {
 		if got := try(50); got != 5 {
 			t.Errorf("%d in half a second, want 5", got)
 		}
+		if n := s.Stats().Gate.ConnectionsRefused[gate.TooManyHandshakesPerSecond].Load(); n != 85 {
+			t.Errorf("%d refused are counted, want 85", n)
+		}
 		if s.bounds.open != 0 || s.bounds.shaking != 0 {
 			t.Errorf("%d places are not given back", s.bounds.open)
 		}
