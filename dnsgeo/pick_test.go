@@ -103,6 +103,8 @@ func TestPick(t *testing.T) {
 	}{
 		{"the nearest", name(nil), threeSites(), paris(), "fra-1 fra-2"},
 		{"the nearest to another", name(nil), threeSites(), boston(), "iad-1 iad-2"},
+		{"across the date line", name(nil), threeSites(), Place{Point: Point{52.9, -176}, HasPoint: true}, "nrt-1 nrt-2"},
+		{"over the pole", name(nil), threeSites(), Place{Point: Point{85, -160}, HasPoint: true}, "fra-1 fra-2"},
 		{"preferred for the place", name(nil), threeSites(), prefer(paris(), "nrt"), "nrt-1 nrt-2"},
 		{"preferred, but down", name(nil), away(AwayDead, "nrt"), prefer(paris(), "nrt"), "fra-1 fra-2"},
 		{"preferred in order", name(nil), away(AwayDead, "nrt"), prefer(paris(), "nrt", "iad"), "iad-1 iad-2"},
@@ -130,6 +132,27 @@ func TestPick(t *testing.T) {
 		z := &zones{names: []*dynamic{c.d}, leave: Leave{Lag: 10 * time.Second}}
 		if got := pickedOf(c.d, newFleet(z, c.nodes, nil), c.place, "203.0.113.0/24"); got != c.want {
 			t.Errorf("%s: %q, want %q", c.name, got, c.want)
+		}
+	}
+}
+
+// The nearest is so along the great circle, which these know without a calculation.
+func TestKilometres(t *testing.T) {
+	for _, c := range []struct {
+		from, to Point
+		want     int
+	}{
+		{Point{50, 8}, Point{50, 8}, 0},
+		{Point{0, 0}, Point{90, 77}, 10008},      // a quarter of the way round
+		{Point{0, 0}, Point{0, 180}, 20015},      // half of it
+		{Point{0, 179.5}, Point{0, -179.5}, 111}, // a degree, and not 359
+		{Point{60, -20}, Point{60, 160}, 6672},   // over the pole, and not along the circle of latitude
+		{Point{-89.5, 0}, Point{-89.5, 180}, 111},
+	} {
+		for _, got := range []int{c.from.vector().kilometres(c.to.vector()), c.to.vector().kilometres(c.from.vector())} {
+			if got != c.want {
+				t.Errorf("%v to %v: %d km, want %d", c.from, c.to, got, c.want)
+			}
 		}
 	}
 }

@@ -96,8 +96,13 @@ func TestPlaces(t *testing.T) {
 
 func TestBuiltinKnowsTheEnds(t *testing.T) {
 	for _, text := range []string{"0.0.0.0", "255.255.255.255", "::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "2606:4700::1"} {
-		place, network := builtin{}.Locate(netip.MustParseAddr(text))
+		addr := netip.MustParseAddr(text)
+		place, network := builtin{}.Locate(addr)
 		t.Logf("%s: %s %v", text, place.Country, network)
+		// How large the network is that a country is known for it does not say.
+		if want := map[bool]int{true: 24, false: 56}[addr.Is4()]; network.Bits() != want || !network.Contains(addr) {
+			t.Errorf("%s is placed with %v, want a /%d", text, network, want)
+		}
 	}
 	for code, c := range countries {
 		if c.continent == "" || c.at == (Point{}) {
