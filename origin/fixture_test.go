@@ -216,6 +216,21 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	}
 }
 
+// nobody is an address where nobody listens. The port of a listener that was closed
+// would not do: it may be somebody else's next.
+const nobody = "127.0.0.1:1"
+
+// receive waits for what others send.
+func receive[T any](t *testing.T, what string, from <-chan T) (got T) {
+	t.Helper()
+	select {
+	case got = <-from:
+	case <-time.After(10 * time.Second):
+		t.Fatal("never happened: ", what)
+	}
+	return got
+}
+
 // pause lets d pass where the passing is what is tested.
 func pause(d time.Duration) { <-time.After(d) }
 
