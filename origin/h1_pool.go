@@ -50,7 +50,7 @@ func (p *h1Pool) get(ctx context.Context, client string, fresh bool) (*h1Conn, e
 	defer p.stats.Waiting.Add(-1)
 	within, stop := context.WithTimeout(ctx, p.cfg.DialTimeout)
 	defer stop()
-	c, err := p.place(within, client)
+	c, err := p.place(within, client, fresh)
 	switch {
 	case err != nil && ctx.Err() == nil && within.Err() != nil:
 		return nil, errorf(KindConnectionLimit, "all %d connections were busy for %v", p.cfg.Connections, p.cfg.DialTimeout)
@@ -72,6 +72,11 @@ func (p *h1Pool) get(ctx context.Context, client string, fresh bool) (*h1Conn, e
 func (p *h1Pool) take(client string) *h1Conn {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	return p.rested(client)
+}
+
+// rested is take with mu held.
+func (p *h1Pool) rested(client string) *h1Conn {
 	for i := len(p.resting) - 1; i >= 0; i-- {
 		c := p.resting[i]
 		if c.client != client {
@@ -85,8 +90,14 @@ func (p *h1Pool) take(client string) *h1Conn {
 
 // place returns a connection, or nil and a place to dial one, when there is one or
 // the other.
-func (p *h1Pool) place(ctx context.Context, client string) (*h1Conn, error) {
+func (p *h1Pool) place(ctx context.Context, client string, fresh bool) (*h1Conn, error) {
 	p.mu.Lock()
+	if !fresh {
+		if c := p.rested(client); c != nil { // it came back since we looked
+			p.mu.Unlock()
+			return c, nil
+		}
+	}
 	if p.open >= p.cfg.Connections && len(p.resting) > 0 { // of other clients, or older than wanted
 		p.discard(0)
 	}

@@ -2,12 +2,16 @@ package origin
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"io"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -15,14 +19,31 @@ import (
 )
 
 func TestConnectionsAreBoundedAndKept(t *testing.T) {
-	s, cfg := scripted(t, "h1")
-	cfg.Connections = 4
-	f := open(t, cfg)
+	var now, peak, all atomic.Int64
+	full := make(chan struct{})
+	b := serve(t)
+	b.set(func(w http.ResponseWriter, r *http.Request) {
+		n := now.Add(1)
+		defer now.Add(-1)
+		if n == 4 && peak.Load() < 4 {
+			close(full)
+		}
+		for most := peak.Load(); n > most && !peak.CompareAndSwap(most, n); most = peak.Load() {
+		}
+		all.Add(1)
+		select { // the first wait for each other
+		case <-full:
+		case <-r.Context().Done():
+		}
+		pause(10 * time.Millisecond)
+		io.WriteString(w, "0123456789")
+	})
+	f := open(t, Config{URL: "http://" + b.address, Connections: 4, DialTimeout: 20 * time.Second})
 	for range 2 {
 		var work sync.WaitGroup
 		for range 12 {
 			work.Go(func() {
-				resp, err := f.RoundTrip(f.request(t.Context(), "GET", "/_origin/respond?delay=10ms&size=10", nil))
+				resp, err := f.RoundTrip(f.request(t.Context(), "GET", "/", nil))
 				if err != nil {
 					t.Error(err)
 					return
@@ -33,24 +54,45 @@ func TestConnectionsAreBoundedAndKept(t *testing.T) {
 		}
 		work.Wait()
 	}
-	want(t, "at once", s.Peak(), 4)
-	want(t, "answered", s.Total(), 24)
+	want(t, "at once", peak.Load(), 4)
+	want(t, "answered", all.Load(), 24)
 	want(t, "dialed", f.stats().ConnectionsDialed.Load(), 4)
+}
+
+// TestConnectionThatComesBackIsTaken: also where it comes between the look for one and
+// the wait for a place, and all places are taken.
+func TestConnectionThatComesBackIsTaken(t *testing.T) {
+	cfg := Config{Connections: 1}.WithDefaults()
+	p := &h1Pool{cfg: &cfg, stats: &Stats{}}
+	rests := newH1Conn(&scriptedConn{r: strings.NewReader("")}, p.stats)
+	p.add(rests)
+	defer p.retire()
+	c, err := p.place(t.Context(), "", false)
+	if c != rests || err != nil {
+		t.Fatalf("not taken: %v, %v", c, err)
+	}
+	p.put(c)
+	c, err = p.place(t.Context(), "", true)
+	want(t, "a place for one that is dialed", c == nil && err == nil, true)
+	p.leave()
 }
 
 func TestBusyConnectionsAreWaitedForInBounds(t *testing.T) {
 	s, cfg := scripted(t, "h1")
-	cfg.Connections, cfg.DialTimeout = 1, time.Second
+	cfg.Connections, cfg.DialTimeout = 1, time.Minute
 	f := open(t, cfg)
 	busy, err := f.do("GET", "/_origin/sse?interval=10m", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
 	var work sync.WaitGroup
 	for range waitingPerConnection {
 		work.Go(func() {
-			_, err := f.RoundTrip(f.request(t.Context(), "GET", "/", nil))
-			wantKind(t, "one that waits", err, KindConnectionLimit)
+			if _, err := f.RoundTrip(f.request(ctx, "GET", "/", nil)); !errors.Is(err, context.Canceled) {
+				t.Errorf("one that waits: %v", err)
+			}
 		})
 	}
 	eventually(t, "all wait", func() bool { return f.stats().Waiting.Load() == waitingPerConnection })
@@ -59,10 +101,34 @@ func TestBusyConnectionsAreWaitedForInBounds(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "wait for a connection already") {
 		t.Errorf("it was not refused at once: %v", err)
 	}
+	cancel()
 	work.Wait()
 	busy.Body.Close()
 	want(t, "arrived", s.Total(), 1)
 	f.get("/")
+}
+
+func TestBusyConnectionsAreNotWaitedForLong(t *testing.T) {
+	s, cfg := scripted(t, "h1")
+	cfg.Connections, cfg.DialTimeout = 1, 200*time.Millisecond
+	f := open(t, cfg)
+	busy, err := f.do("GET", "/_origin/sse?interval=10m", nil)
+	for range 50 { // a slow machine may need longer to connect
+		if err == nil {
+			break
+		}
+		busy, err = f.do("GET", "/_origin/sse?interval=10m", nil)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = f.do("GET", "/", nil)
+	wantKind(t, "one that waits", err, KindConnectionLimit)
+	if err == nil || !strings.Contains(err.Error(), "busy for 200ms") {
+		t.Errorf("got %v", err)
+	}
+	want(t, "arrived", s.Requests("/"), 0)
+	busy.Body.Close()
 }
 
 func TestApplyKeepsWhatIsUnchanged(t *testing.T) {
