@@ -63,7 +63,7 @@ func TestTargetsThatNoServerOfOursTakes(t *testing.T) {
 		"//a\"\xff?": "//a\"\xff?",
 	} {
 		f.get(target)
-		want(t, target, <-lines, "GET "+sent+" HTTP/1.1\r\n")
+		want(t, target, receive(t, "a request arrives", lines), "GET "+sent+" HTTP/1.1\r\n")
 	}
 }
 

@@ -366,7 +366,7 @@ func TestCallerGivesUp(t *testing.T) {
 		}()
 		eventually(t, "the request arrives", func() bool { return s.Total() == 1 })
 		cancel()
-		err := <-failed
+		err := receive(t, "it ends", failed)
 		var e *Error
 		if !errors.Is(err, context.Canceled) || errors.As(err, &e) {
 			t.Errorf("got %v, want context.Canceled and no fault of the origin", err)
