@@ -89,7 +89,7 @@ func TestTrialsAndProbesSpread(t *testing.T) {
 			}
 			worst = max(worst, n)
 		}
-		if all[0] < 800*time.Millisecond || all[99] > 1200*time.Millisecond || worst > 15 {
+		if all[0] < 800*time.Millisecond || all[99] > 1200*time.Millisecond || worst > 25 { // 3 or 4 on average, more than 15 once in 100,000
 			t.Errorf("%s: from %v to %v, %d of 100 within 10 ms", name, all[0], all[99], worst)
 		}
 	}

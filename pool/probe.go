@@ -63,6 +63,9 @@ func (p Probe) Check(ctx context.Context, address string) error {
 	} else {
 		err = p.connect(ctx, dial, address)
 	}
+	if deadline, ok := ctx.Deadline(); err != nil && ok && !time.Now().Before(deadline) {
+		<-ctx.Done() // a socket's deadline may be noticed before the context's
+	}
 	if err != nil && ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
