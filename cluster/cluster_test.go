@@ -181,13 +181,16 @@ func TestQueueIsBounded(t *testing.T) {
 }
 
 // listening begins so many nodes that note what is broadcast, and waits until all have
-// streams to all.
+// streams to all. Each joins when those before it have: of two that join at once gossip
+// may tell neither.
 func listening(t *testing.T, n int) (nodes []*tester, ears []heard) {
 	t.Helper()
 	e := newEther()
 	ears = make([]heard, n)
 	for i := range n {
-		nodes = append(nodes, begin(t, e, settings(t, i+1), Hooks{}, func(c *Cluster) { c.Handle(20, ears[i].handle) }))
+		n := begin(t, e, settings(t, i+1), Hooks{}, func(c *Cluster) { c.Handle(20, ears[i].handle) })
+		nodes = append(nodes, n)
+		soon(t, 20*time.Second, "the first knows it", func() bool { return nodes[0].member(n.cfg.Name).Status == Alive })
 	}
 	soon(t, 20*time.Second, "linked", func() bool { return linked(nodes...) })
 	return nodes, ears
@@ -195,28 +198,30 @@ func listening(t *testing.T, n int) (nodes []*tester, ears []heard) {
 
 // Gossip alone carries a broadcast to those who have no stream to its sender, since
 // all who take it gossip it on. Not to all for sure: in one of fifty runs or so one node
-// of eight is told by nobody, and catches up by comparing positions.
+// of eight is told by nobody, and catches up by comparing positions; and in one of some
+// ten thousand those who were told tell only each other.
 func TestGossipGoesOn(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		const n = 8
+		const n, messages = 8, 20
 		nodes, ears := listening(t, n)
 		const direct = 4 // nodes that hear a message from its sender at the most: memberlist's limit of retransmits
-		for i := range 20 {
+		for i := range messages {
 			nodes[0].gossip(20, "a", fmt.Appendf(nil, "%d", i))
+			time.Sleep(2 * time.Second) // alone in its packets, so that each has a chance of its own
 		}
-		took := soon(t, 10*time.Second, "each has reached more nodes than its sender told", func() bool {
-			for i := range 20 {
-				reached := 0
-				for j := 1; j < n; j++ {
-					reached += min(ears[j].count(fmt.Sprintf("a:%d", i)), 1)
-				}
-				if reached <= direct {
-					return false
-				}
+		beyond := 0
+		for i := range messages {
+			reached := 0
+			for j := 1; j < n; j++ {
+				reached += min(ears[j].count(fmt.Sprintf("a:%d", i)), 1)
 			}
-			return true
-		})
-		t.Logf("20 messages reached more than %d nodes after %v", direct, took)
+			if reached > direct {
+				beyond++
+			}
+		}
+		if beyond < messages*3/4 {
+			t.Errorf("%d of %d messages reached more nodes than their sender told", beyond, messages)
+		}
 		stopAll(nodes...)
 	})
 }
