@@ -97,7 +97,8 @@ func TestManyGroupsInvalidated(t *testing.T) {
 			b.origin.answers[""] = answering(200, strings.NewReader("ok"), 2, "Cache-Group-Invalidation", manyGroups(`"g%d"`, n))
 			b.do(context.Background(), b.request("POST", "/change"))
 			for group, want := range map[int]string{0: "fwd=uri-miss", invalidGroupsMax - 1: "fwd=uri-miss", invalidGroupsMax: "edge; hit"} {
-				if got := get(group); !strings.Contains(got, want) {
+				chance := b.metInAPlace(fmt.Sprint("/", group))
+				if got := get(group); !strings.Contains(got, want) && !(group == invalidGroupsMax && chance) {
 					t.Errorf("%d groups, of group %d: %s", n, group, got)
 				}
 			}
@@ -105,6 +106,21 @@ func TestManyGroupsInvalidated(t *testing.T) {
 				t.Errorf("%d groups: %d cut", n, cut)
 			}
 		}
+	})
+}
+
+// metInAPlace says whether two invalidations have met in a place of what is stored for
+// a target. With so many of them that is so for one seed in twenty thousand, and then
+// it goes with them.
+func (b *bed) metInAPlace(target string) bool {
+	stored := b.cache.open(string(appendKey(nil, b.request("GET", target))))
+	if stored == nil {
+		return false
+	}
+	defer stored.Close()
+	return slices.ContainsFunc(append([]uint64{stored.Meta().URL}, stored.Meta().Groups...), func(hash uint64) bool {
+		at := &b.cache.purges.invalid.places.Load()[hash>>(64-invalidationBits)]
+		return at.order.Load() > stored.Meta().Order && at.hash.Load() == 0
 	})
 }
 

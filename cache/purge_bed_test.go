@@ -87,6 +87,7 @@ func (b *bed) restart(crash bool) error {
 		return nil
 	}
 	if crash {
+		synctest.Wait() // no file comes or goes while they are copied
 		dir = b.t.TempDir()
 		b.drop()
 		if err := os.CopyFS(dir, os.DirFS(b.dir)); err != nil {

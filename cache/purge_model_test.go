@@ -265,8 +265,12 @@ func (m *purgeModel) forget() {
 	m.unkeep(&done)
 }
 
-// unkeep expects what was forgotten no more.
+// unkeep expects what was forgotten no more, nor anything where invalidations have met
+// in a place: they forget more than they name.
 func (m *purgeModel) unkeep(p *forgetting) {
+	if m.b.cache.stats.InvalidShared.Load() > 0 {
+		clear(m.kept)
+	}
 	for key, n := range m.kept {
 		if f := &m.fetches[n]; p.names(f, f.groups) || p.Kind == PurgeGroup {
 			delete(m.kept, key)

@@ -348,8 +348,7 @@ func TestMultipleRanges(t *testing.T) {
 // Random ranges, evictions and changes of the representation: every complete
 // answer is one representation's bytes.
 func TestRandomRangesNeverMix(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	t.Log("seed", seed)
+	seed := testSeed(t)
 	bothTiers(t, func(t *testing.T, disk bool) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		size := int64(4<<20 + 77)
