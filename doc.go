@@ -10,6 +10,7 @@
 //   - server/h1: the engine for HTTP/1.1 and 1.0
 //   - server/h3: the engine for HTTP/3, on quic-go's connections and streams
 //   - server/h2: the engine for HTTP/2: its own connection loop and HPACK
+//   - server/wiretest: connections in memory, and patience, for tests of the engines
 //   - route: Host and path to a Route, matched once per request
 //   - access: who may ask, judged before anything is looked up
 //   - cache: the HTTP cache of RFC 9111; decides, judges, forwards, collapses

@@ -465,9 +465,9 @@ func TestHandlersDeadlines(t *testing.T) {
 }
 
 func TestDrain(t *testing.T) {
-	both(t, func(t *testing.T, secure bool) {
+	inBubble(t, func(t *testing.T, secure bool) {
 		entered, release := make(chan struct{}), make(chan struct{})
-		e := start(t, setup{secure: secure, handler: func(w http.ResponseWriter, r *http.Request) {
+		e := start(t, setup{memory: true, secure: secure, handler: func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path == "/wait" {
 				close(entered)
 				<-release

@@ -18,6 +18,7 @@ import (
 	"net/http"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -26,12 +27,13 @@ import (
 	"edgecdn/cache"
 	"edgecdn/route"
 	"edgecdn/server/gate"
+	"edgecdn/server/wiretest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // patience bounds every wait for something that must happen.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // edge is a running engine and what a test asks of it.
 type edge struct {
@@ -42,7 +44,8 @@ type edge struct {
 	roots   *x509.CertPool // over TLS
 	log     *logBuffer
 	serving sync.WaitGroup
-	ln      net.Listener
+	ln      net.Listener // nil where connections are in memory
+	tls     *tls.Config  // nil: in the clear
 }
 
 type logBuffer struct {
@@ -70,6 +73,7 @@ type setup struct {
 	lookup  func(*cache.Request) (cache.Hit, bool)
 	secure  bool
 	altSvc  string
+	memory  bool // connections are in memory, for bubbles
 }
 
 func missAll(*cache.Request) (cache.Hit, bool) { return cache.Hit{}, false }
@@ -95,24 +99,29 @@ func start(t testing.TB, o setup) *edge {
 	if e.gate, err = gate.New(seam, o.limits, gate.AccessLog{Format: "off"}, log); err != nil {
 		t.Fatal(err)
 	}
-	if e.ln, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
-		t.Fatal(err)
+	if !o.memory {
+		if e.ln, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+			t.Fatal(err)
+		}
+		e.address = e.ln.Addr().String()
 	}
-	e.address = e.ln.Addr().String()
 	door := &gate.Door{Gate: e.gate, Scheme: "http", Listener: e.address, AltSvc: o.altSvc}
-	var config *tls.Config
 	if o.secure {
 		door.Scheme = "https"
-		config = e.certificate()
+		e.tls = e.certificate()
 	}
 	e.Engine = New(door, new(Stats))
-	e.serving.Go(func() { e.accept(config) })
+	if e.ln != nil {
+		e.serving.Go(e.accept)
+	}
 	t.Cleanup(e.stop)
 	return e
 }
 
 func (e *edge) stop() {
-	_ = e.ln.Close()
+	if e.ln != nil {
+		_ = e.ln.Close()
+	}
 	e.gate.Cut()
 	e.Cut()
 	e.serving.Wait()
@@ -124,26 +133,28 @@ func (e *edge) stop() {
 	}
 }
 
-func (e *edge) accept(config *tls.Config) {
+func (e *edge) accept() {
 	for {
 		c, err := e.ln.Accept()
 		if err != nil {
 			return
 		}
-		e.serving.Go(func() {
-			if config == nil {
-				e.ServeConn(c, nil)
-				return
-			}
-			t := tls.Server(c, config)
-			if err := t.Handshake(); err != nil {
-				_ = c.Close()
-				return
-			}
-			state := t.ConnectionState()
-			e.ServeConn(t, &state)
-		})
+		e.serving.Go(func() { e.serve(c) })
 	}
+}
+
+func (e *edge) serve(c net.Conn) {
+	if e.tls == nil {
+		e.ServeConn(c, nil)
+		return
+	}
+	t := tls.Server(c, e.tls)
+	if err := t.Handshake(); err != nil {
+		_ = c.Close()
+		return
+	}
+	state := t.ConnectionState()
+	e.ServeConn(t, &state)
 }
 
 func (e *edge) certificate() *tls.Config {
@@ -177,20 +188,32 @@ type client struct {
 
 func (e *edge) dial() *client {
 	e.t.Helper()
-	c, err := net.Dial("tcp", e.address)
-	if err != nil {
-		e.t.Fatal(err)
+	var c net.Conn
+	if e.address == "" {
+		ours, theirs := wiretest.Pair()
+		e.serving.Go(func() { e.serve(theirs) })
+		c = ours
+	} else {
+		var err error
+		if c, err = net.Dial("tcp", e.address); err != nil {
+			e.t.Fatal(err)
+		}
 	}
 	if e.roots != nil {
 		c = tls.Client(c, &tls.Config{RootCAs: e.roots, ServerName: "a.test"})
 	}
-	_ = c.SetDeadline(time.Now().Add(patience))
 	e.t.Cleanup(func() { _ = c.Close() })
-	return &client{c, e.t, bufio.NewReader(c)}
+	one := &client{c, e.t, bufio.NewReader(c)}
+	one.wait()
+	return one
 }
+
+// wait gives the other side time for what it is to do next.
+func (c *client) wait() { _ = c.SetDeadline(time.Now().Add(patience)) }
 
 func (c *client) send(s string) {
 	c.t.Helper()
+	c.wait()
 	if _, err := io.WriteString(c, s); err != nil {
 		c.t.Fatal(err)
 	}
@@ -206,6 +229,7 @@ type answer struct {
 // read reads the answer to a request with method.
 func (c *client) read(method string) answer {
 	c.t.Helper()
+	c.wait()
 	resp, err := http.ReadResponse(c.r, &http.Request{Method: method})
 	if err != nil {
 		c.t.Fatalf("no answer: %v", err)
@@ -217,6 +241,7 @@ func (c *client) read(method string) answer {
 // ended checks that the connection was closed and nothing more had come.
 func (c *client) ended() {
 	c.t.Helper()
+	c.wait()
 	rest, err := io.ReadAll(c.r)
 	if err != nil || len(rest) > 0 {
 		c.t.Errorf("%q and %v after the answers, want the end", rest, err)
@@ -240,6 +265,14 @@ func eventually(t testing.TB, what string, ok func() bool) {
 			t.Fatalf("%s: did not come to be", what)
 		}
 	}
+}
+
+// inBubble runs a test that is about time, in the clear and over TLS. Its
+// connections are in memory.
+func inBubble(t *testing.T, f func(t *testing.T, secure bool)) {
+	both(t, func(t *testing.T, secure bool) {
+		synctest.Test(t, func(t *testing.T) { f(t, secure) })
+	})
 }
 
 // both runs a test in the clear and over TLS.

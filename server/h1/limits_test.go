@@ -18,23 +18,32 @@ import (
 	"edgecdn/cache/store"
 	"edgecdn/internal/unit"
 	"edgecdn/server/gate"
+	"edgecdn/server/wiretest"
 )
 
-// drip sends s byte by byte until the other side has had enough.
+// drip sends s byte by byte, beside the test, until the other side has had enough.
 func drip(c *client, s string, every time.Duration) {
-	tick := time.NewTicker(every)
-	defer tick.Stop()
-	for i := range s {
-		<-tick.C
-		if _, err := io.WriteString(c, s[i:i+1]); err != nil {
-			return
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		tick := time.NewTicker(every)
+		defer tick.Stop()
+		for i := range s {
+			<-tick.C
+			if _, err := io.WriteString(c, s[i:i+1]); err != nil {
+				return
+			}
 		}
-	}
+	}()
+	c.t.Cleanup(func() {
+		_ = c.Close()
+		<-done
+	})
 }
 
 func TestIdleTimeout(t *testing.T) {
-	both(t, func(t *testing.T, secure bool) {
-		e := start(t, setup{secure: secure, limits: gate.Limits{IdleTimeout: 100 * time.Millisecond}})
+	inBubble(t, func(t *testing.T, secure bool) {
+		e := start(t, setup{memory: true, secure: secure, limits: gate.Limits{IdleTimeout: 100 * time.Millisecond}})
 		fresh, used := e.dial(), e.dial()
 		used.get("/")
 		used.ended()
@@ -46,11 +55,11 @@ func TestIdleTimeout(t *testing.T) {
 }
 
 func TestHeaderTimeout(t *testing.T) {
-	both(t, func(t *testing.T, secure bool) {
-		e := start(t, setup{secure: secure, limits: gate.Limits{HeaderTimeout: 100 * time.Millisecond}})
+	inBubble(t, func(t *testing.T, secure bool) {
+		e := start(t, setup{memory: true, secure: secure, limits: gate.Limits{HeaderTimeout: 100 * time.Millisecond}})
 		c := e.dial()
 		c.get("/")
-		go drip(c, "GET / HTTP/1.1\r\nHost: a.test\r\nA: "+strings.Repeat("x", 10_000), time.Millisecond)
+		drip(c, "GET / HTTP/1.1\r\nHost: a.test\r\nA: "+strings.Repeat("x", 10_000), time.Millisecond)
 		if a := c.read("GET"); a.StatusCode != 408 || !a.Close {
 			t.Errorf("%v, close %v", a.Status, a.Close)
 		}
@@ -117,14 +126,14 @@ func TestConnectionRequests(t *testing.T) {
 // TestSlowBodies: who sends nothing, or less than the rate, is cut; who keeps the
 // rate is not.
 func TestSlowBodies(t *testing.T) {
-	results := make(chan error, 1)
-	handler := func(w http.ResponseWriter, r *http.Request) {
-		_, err := io.Copy(io.Discard, r.Body)
-		results <- err
-	}
 	const post = "POST / HTTP/1.1\r\nHost: a.test\r\n"
-	both(t, func(t *testing.T, secure bool) {
-		e := start(t, setup{secure: secure, handler: handler, limits: gate.Limits{StallTimeout: 100 * time.Millisecond, MinRate: 1000}})
+	inBubble(t, func(t *testing.T, secure bool) {
+		results := make(chan error, 1)
+		handler := func(w http.ResponseWriter, r *http.Request) {
+			_, err := io.Copy(io.Discard, r.Body)
+			results <- err
+		}
+		e := start(t, setup{memory: true, secure: secure, handler: handler, limits: gate.Limits{StallTimeout: 100 * time.Millisecond, MinRate: 1000}})
 		for _, framing := range []string{"Content-Length: 50000\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\nffff\r\n"} {
 			c := e.dial()
 			c.send(post + framing)
@@ -137,7 +146,7 @@ func TestSlowBodies(t *testing.T) {
 			slow := e.stats.TooSlow.Load()
 			c = e.dial()
 			c.send(post + framing)
-			go drip(c, strings.Repeat("1", 10_000), 20*time.Millisecond)
+			drip(c, strings.Repeat("1", 10_000), 20*time.Millisecond)
 			if err := <-results; !errors.Is(err, os.ErrDeadlineExceeded) && !strings.Contains(framing, "chunked\r\n\r\n") {
 				t.Errorf("dripping: %v", err)
 			}
@@ -151,7 +160,7 @@ func TestSlowBodies(t *testing.T) {
 		defer tick.Stop()
 		for range 20 { // 400 ms at 5000 bytes a second
 			<-tick.C
-			c.send("12345")
+			_, _ = io.WriteString(c, "12345") // until it is cut
 		}
 		if err := <-results; err == nil {
 			t.Error("a quarter of the rate was enough")
@@ -227,28 +236,43 @@ func TestSlowReaders(t *testing.T) {
 func TestSteadyReaders(t *testing.T) {
 	config := store.Config{Memory: store.MemoryConfig{Bytes: 4 << 20}}
 	config.Disk = []store.DiskConfig{{Path: t.TempDir(), Bytes: 256 << 20}}
-	e := startCached(t, setup{limits: gate.Limits{StallTimeout: 500 * time.Millisecond, MinRate: 1000}}, config, sized)
-	for _, n := range []int{1 << 20, 5 << 20} { // from memory, and from disk by the kernel
-		path, want := fmt.Sprintf("/%d", n), pattern(n)
-		e.dial().get(path)
-		c := e.narrow(256 << 10)
-		c.send("GET " + path + " HTTP/1.1\r\nHost: a.test\r\n\r\n")
-		tick := time.NewTicker(15 * time.Millisecond)
-		var got []byte
-		room := make([]byte, 64<<10)
-		for {
-			<-tick.C
-			m, err := c.Conn.Read(room)
-			got = append(got, room[:m]...)
-			if err != nil || bytes.HasSuffix(got, want[n-64:]) {
-				break
+	e := startCached(t, setup{}, config, sized)
+	sizes := []int{1 << 20, 5 << 20} // from memory, and from disk by the kernel
+	for _, n := range sizes {
+		e.dial().get(fmt.Sprintf("/%d", n))
+	}
+	wiretest.Unhurried(t, 500*time.Millisecond, func(stall time.Duration) error {
+		e.gate.SetLimits(gate.Limits{StallTimeout: stall, MinRate: 1000}.WithDefaults())
+		for _, n := range sizes {
+			if err := e.readSteadily(n); err != nil {
+				return err
 			}
 		}
-		tick.Stop()
-		if _, body, _ := bytes.Cut(got, []byte("\r\n\r\n")); !bytes.Equal(body, want) {
-			t.Errorf("%s: %d bytes of the body came, %d clients were too slow, %s", path, len(body), e.stats.TooSlow.Load(), e.log)
+		return nil
+	})
+}
+
+// readSteadily takes an answer of n bytes in many steps.
+func (e *cached) readSteadily(n int) error {
+	want := pattern(n)
+	c := e.narrow(256 << 10)
+	c.send(fmt.Sprintf("GET /%d HTTP/1.1\r\nHost: a.test\r\n\r\n", n))
+	tick := time.NewTicker(15 * time.Millisecond)
+	defer tick.Stop()
+	var got []byte
+	room := make([]byte, 64<<10)
+	for {
+		<-tick.C
+		m, err := c.Conn.Read(room)
+		got = append(got, room[:m]...)
+		if err != nil || bytes.HasSuffix(got, want[n-64:]) {
+			break
 		}
 	}
+	if _, body, _ := bytes.Cut(got, []byte("\r\n\r\n")); !bytes.Equal(body, want) {
+		return fmt.Errorf("%d of %d bytes of the body came, %d clients were too slow, %s", len(body), n, e.stats.TooSlow.Load(), e.log)
+	}
+	return nil
 }
 
 // TestIdleMemory: connections that wait hold no buffers.
