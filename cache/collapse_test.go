@@ -399,6 +399,25 @@ func TestLoopIsRefused(t *testing.T) {
 	})
 }
 
+// Who comes when a fetch is known to have failed does not get that failure, but asks.
+func TestNobodyJoinsAFailure(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bed) {
+		c, r := b.cache, b.request("GET", "/a")
+		f := c.newFill(r, 0)
+		f.ready, f.joined, f.keys = make(chan struct{}), "key", []string{"key"}
+		c.mu.Lock()
+		c.begin(f)
+		c.fills["key"] = f
+		c.mu.Unlock()
+		f.fail(errors.New("refused"))
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.fills["key"] != nil {
+			t.Error("others can join it still")
+		}
+	})
+}
+
 func TestRangeFarAheadOfAFill(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bed) {
 		body, in := io.Pipe()

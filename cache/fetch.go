@@ -262,9 +262,7 @@ func (f *fill) fail(err error) {
 		f.standIn()
 		return
 	}
-	f.found.close()
-	f.verdict, f.err = verdictFailed, err
-	close(f.ready)
+	f.failWith(err)
 }
 
 // standIn serves the stale response that was to be validated.

@@ -212,8 +212,10 @@ func (f *fill) fillSlice(resp *fetched, first bool) {
 	f.end(err, func() store.Meta { return meta }, nil)
 }
 
-// failWith ends a fill without a stored response that could stand in.
+// failWith ends a fill without a stored response that could stand in. Who comes once
+// that is known asks again: it is a failure of those who waited alone.
 func (f *fill) failWith(err error) {
+	f.cache.forget(f)
 	f.found.close()
 	f.verdict, f.err = verdictFailed, err
 	close(f.ready)
