@@ -50,6 +50,7 @@ func TestNothingLeaksOrMixes(t *testing.T) {
 	if os.Getenv("EDGE_FULL") != "" {
 		runs = propertyRunsFull
 	}
+	var stored, freshened, collapsed uint64
 	for _, tiers := range []string{"memory", "tiered"} {
 		for run := range runs {
 			t.Run(fmt.Sprint(tiers, run), func(t *testing.T) {
@@ -60,9 +61,15 @@ func TestNothingLeaksOrMixes(t *testing.T) {
 						b.origin.answers[fmt.Sprint("/", i)] = o.answer
 					}
 					runProperty(t, b, o, rand.New(rand.NewPCG(seed, run)))
+					stats := &b.cache.stats
+					stored, freshened, collapsed = stored+stats.Stored.Load(), freshened+stats.Freshened.Load(), collapsed+stats.Collapsed.Load()
 				})
 			})
 		}
+	}
+	// In all runs together: one in some thousand freshens nothing.
+	if !t.Failed() && (stored == 0 || freshened == 0 || collapsed == 0) {
+		t.Errorf("%d were stored, %d freshened and %d collapsed: the test shows nothing", stored, freshened, collapsed)
 	}
 }
 
@@ -109,15 +116,6 @@ func runProperty(t *testing.T, b *bed, o *world, rng *rand.Rand) {
 		if t.Failed() {
 			return
 		}
-	}
-	reused := 0
-	for _, a := range []uint64{b.cache.stats.Stored.Load(), b.cache.stats.Freshened.Load(), b.cache.stats.Collapsed.Load()} {
-		if a > 0 {
-			reused++
-		}
-	}
-	if reused != 3 {
-		t.Error("nothing was stored, freshened or collapsed: the test shows nothing")
 	}
 }
 
