@@ -71,6 +71,7 @@ type conn struct {
 	in        []byte               // small or large
 	from, to  int                  // unread bytes
 	armed     time.Time            // read deadline that is set
+	late      bool                 // that has passed, and is still set
 	partialBy time.Time            // a partial frame or header block must be whole by then
 	dataLeft  int                  // bytes of a DATA frame that are still to come
 	padLeft   int                  // and of its padding
@@ -255,7 +256,7 @@ func (c *conn) read(need int) bool {
 	c.to += n
 	switch {
 	case err != nil && errors.Is(err, os.ErrDeadlineExceeded):
-		c.armed = time.Time{}
+		c.armed, c.late = time.Time{}, true
 		return c.tick()
 	case err != nil && n == 0:
 		c.lose(errLost)
@@ -319,11 +320,15 @@ func (c *conn) arm() {
 	case c.drain == drainAsked:
 		t = time.Unix(1, 0)
 	case t.IsZero():
+		if c.late { // else every Read would end at once
+			c.late = false
+			_ = c.nc.SetReadDeadline(t) // as below
+		}
 		return
 	case !c.armed.IsZero() && !c.armed.After(t) && c.armed.Sub(c.now) > t.Sub(c.now)/2:
 		return
 	}
-	c.armed = t
+	c.armed, c.late = t, false
 	_ = c.nc.SetReadDeadline(t) // where it fails, so does the Read
 }
 

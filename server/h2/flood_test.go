@@ -217,7 +217,9 @@ func TestResetHandlersCount(t *testing.T) {
 	var working, most atomic.Int64
 	release := make(chan struct{})
 	e := start(t, setup{limits: gate.Limits{Streams: 10}, handler: func(w http.ResponseWriter, r *http.Request) {
-		most.Store(max(most.Load(), working.Add(1)))
+		now := working.Add(1)
+		for was := most.Load(); was < now && !most.CompareAndSwap(was, now); was = most.Load() {
+		}
 		defer working.Add(-1)
 		<-release
 	}})
@@ -229,7 +231,7 @@ func TestResetHandlersCount(t *testing.T) {
 	until(w, func(f *http2.RSTStreamFrame) bool { return f.StreamID == 99 && f.ErrCode == http2.ErrCodeRefusedStream })
 	eventually(t, "10 handlers", func() bool { return working.Load() == 10 })
 	close(release)
-	eventually(t, "their end", func() bool { return working.Load() == 0 })
+	eventually(t, "their end", func() bool { return e.gate.Inflight() == 0 })
 	w.get(101, "/")
 	until(w, func(f *http2.HeadersFrame) bool { return f.StreamID == 101 })
 	if n := e.stats.Refused.Load(); n != 40 || most.Load() != 10 {
@@ -241,9 +243,9 @@ func TestResetHandlersCount(t *testing.T) {
 // only byte by byte.
 func TestWindowGames(t *testing.T) {
 	o := cached(t, sized)
+	warm(t, start(t, o).inClear(), "/a-1000", "/b-1000000") // with all the time that it needs
 	o.limits = gate.Limits{StallTimeout: 200 * time.Millisecond, MinRate: 10_000}
 	e := start(t, o)
-	warm(t, e.inClear(), "/a-1000", "/b-1000000")
 	w := e.dial(t, http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
 	for i := range uint32(5) {
 		w.get(2*i+1, "/a-1000")
@@ -305,11 +307,8 @@ func TestPendingIsBounded(t *testing.T) {
 		}
 		return len(c.streams) <= 10
 	})
-	n := 0
-	for n < 10 {
-		if f, ok := w.read().(*http2.DataFrame); ok && f.StreamEnded() && f.StreamID > 180 {
-			n++
-		}
+	for range 10 {
+		until(w, func(f *http2.DataFrame) bool { return f.StreamEnded() && f.StreamID > 180 })
 	}
 }
 

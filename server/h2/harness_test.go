@@ -18,6 +18,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -29,12 +30,13 @@ import (
 	"edgecdn/cache/store"
 	"edgecdn/route"
 	"edgecdn/server/gate"
+	"edgecdn/server/wiretest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // patience bounds every wait for something that must happen.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // setup is what a test may choose; zero fields get a working value.
 type setup struct {
@@ -42,6 +44,7 @@ type setup struct {
 	handler http.HandlerFunc
 	lookup  func(*cache.Request) (cache.Hit, bool)
 	altSvc  string
+	memory  bool // connections in the clear are in memory, for bubbles; there are no others
 }
 
 // edge is a gate with an engine on two listeners.
@@ -106,12 +109,16 @@ func start(t testing.TB, o setup) *edge {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(e.close)
+	if o.memory {
+		e.clear = New(&gate.Door{Gate: e.gate, Scheme: "http", Listener: "memory", AltSvc: o.altSvc}, &e.stats)
+		return e
+	}
 	cert, roots := certificate()
 	e.roots = roots
 	config := &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"h2"}, DynamicRecordSizingDisabled: true}
 	e.clear, e.http = e.listen("http", o.altSvc, nil)
 	e.secure, e.https = e.listen("https", o.altSvc, config)
-	t.Cleanup(e.close)
 	return e
 }
 
@@ -153,8 +160,11 @@ func (e *edge) close() {
 			_ = ln.Close()
 		}
 		e.gate.Cut()
-		e.clear.Cut()
-		e.secure.Cut()
+		for _, engine := range []*Engine{e.clear, e.secure} {
+			if engine != nil {
+				engine.Cut()
+			}
+		}
 		e.serving.Wait()
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
@@ -226,6 +236,15 @@ func (c *client) get(t testing.TB, path string) (*http.Response, string) {
 	return c.do(t, c.request(t, "GET", path, nil))
 }
 
+// inBubble runs a test that is about time, over connections in memory.
+func inBubble(t *testing.T, o setup, f func(t *testing.T, e *edge)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		o.memory = true
+		f(t, start(t, o))
+	})
+}
+
 // eventually waits for a condition that nothing announces.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
@@ -271,9 +290,16 @@ func (e *edge) dial(t testing.TB, settings ...http2.Setting) *wire {
 // dialBare connects and says nothing.
 func (e *edge) dialBare(t testing.TB) *wire {
 	t.Helper()
-	nc, err := net.Dial("tcp", e.http)
-	if err != nil {
-		t.Fatal(err)
+	var nc net.Conn
+	if e.http == "" {
+		ours, theirs := wiretest.Pair()
+		e.serving.Go(func() { e.clear.ServeConn(theirs, nil) })
+		nc = ours
+	} else {
+		var err error
+		if nc, err = net.Dial("tcp", e.http); err != nil {
+			t.Fatal(err)
+		}
 	}
 	t.Cleanup(func() { _ = nc.Close() })
 	_ = nc.SetDeadline(time.Now().Add(patience))
@@ -286,6 +312,7 @@ func (e *edge) dialBare(t testing.TB) *wire {
 
 func (w *wire) send(f func() error) {
 	w.t.Helper()
+	_ = w.nc.SetDeadline(time.Now().Add(patience))
 	if err := f(); err != nil {
 		w.t.Fatal(err)
 	}
@@ -323,6 +350,7 @@ func (w *wire) post(id uint32, path string, more ...string) {
 // read returns the next frame, nil at the end of the connection.
 func (w *wire) read() http2.Frame {
 	w.t.Helper()
+	_ = w.nc.SetDeadline(time.Now().Add(patience))
 	f, err := w.framer.ReadFrame()
 	if err != nil {
 		var timeout net.Error

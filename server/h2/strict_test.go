@@ -198,7 +198,7 @@ var frameCases = []strictCase{
 		for i := range uint32(5) {
 			w.post(1+2*i, "/wait")
 			for range streamWindow / frameBytesMax {
-				raw(http2.FrameData, 0, 1+2*i, make([]byte, frameBytesMax)...)(w)
+				quick(http2.FrameData, 0, 1+2*i, make([]byte, frameBytesMax)...)(w)
 			}
 		}
 	}}},
