@@ -139,6 +139,7 @@ func (n *node) runDNS(ctx context.Context) error {
 	if n.dns == nil {
 		return nil
 	}
+	n.meetOthers(ctx)
 	return n.dns.Run(ctx)
 }
 
