@@ -105,7 +105,7 @@ func TestBusyConnectionsAreWaitedForInBounds(t *testing.T) {
 	work.Wait()
 	busy.Body.Close()
 	want(t, "arrived", s.Total(), 1)
-	f.get("/")
+	f.get("/_origin/echo")
 }
 
 func TestBusyConnectionsAreNotWaitedForLong(t *testing.T) {
@@ -219,12 +219,12 @@ func TestApplyReadsTheAuthoritiesAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	f := open(t, cfg)
-	f.get("/")
+	f.get("/_origin/echo")
 	if err := os.WriteFile(cfg.CA, append(right, '\n'), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	apply(t, f, map[string]Config{"o": cfg})
-	f.get("/")
+	f.get("/_origin/echo")
 	want(t, "dialed anew", f.stats().ConnectionsDialed.Load(), 2)
 }
 
@@ -245,7 +245,7 @@ func TestCloseEndsIt(t *testing.T) {
 	_, cfg := scripted(t, "h1")
 	f := open(t, cfg)
 	s := f.stats()
-	f.get("/")
+	f.get("/_origin/echo")
 	f.Close()
 	f.Close()
 	eventually(t, "connections close", func() bool { return s.ConnectionsOpen.Load() == 0 })
