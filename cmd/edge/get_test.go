@@ -27,14 +27,22 @@ import (
 func getServer(t *testing.T, handler http.HandlerFunc) (base, data string) {
 	t.Helper()
 	front := httptest.NewUnstartedServer(handler)
+	packets, err := net.ListenPacket("udp", front.Listener.Addr().String())
+	for range 20 { // somebody else may have that port
+		if err == nil {
+			break
+		}
+		front.Listener.Close()
+		front = httptest.NewUnstartedServer(handler)
+		packets, err = net.ListenPacket("udp", front.Listener.Addr().String())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	front.EnableHTTP2 = true
 	front.Config.ErrorLog = log.New(io.Discard, "", 0) // handshakes fail on purpose
 	front.StartTLS()
 	t.Cleanup(front.Close)
-	packets, err := net.ListenPacket("udp", front.Listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
 	quicServer := &http3.Server{Handler: handler, TLSConfig: http3.ConfigureTLSConfig(&tls.Config{Certificates: front.TLS.Certificates})}
 	served := make(chan error, 1)
 	go func() { served <- quicServer.Serve(packets) }()

@@ -109,7 +109,7 @@ func TestPurgeAPI(t *testing.T) {
 			t.Errorf("%s: dry run %+v", tt.kind, dry)
 		}
 		var r admin.Receipt
-		o.ask("POST", "/v1/purges?wait=all&timeout=5s", body, "", 200, &r)
+		o.ask("POST", "/v1/purges?wait=all&timeout=1m", body, "", 200, &r)
 		if !r.Counts.MemoryCounted || r.Counts.Memory != 1 {
 			t.Errorf("%s: counts in the answer: %+v", tt.kind, r.Counts)
 		}

@@ -31,7 +31,11 @@ func TestRun(t *testing.T) {
 			ctx, stop := context.WithCancel(t.Context())
 			in, out := io.Pipe()
 			done := make(chan error, 1)
-			go func() { done <- run(ctx, f, out) }()
+			go func() {
+				err := run(ctx, f, out)
+				out.CloseWithError(err) // where it has said nothing, nobody waits for that
+				done <- err
+			}()
 			line, err := bufio.NewReader(in).ReadString('\n')
 			if err != nil {
 				t.Fatal(err)
