@@ -356,10 +356,10 @@ func (m *machine) kept(k *keeping, ok bool) {
 }
 
 // recall takes a log for known that is not, and has not moved for so long that this
-// node, which was not away, must have known and forgotten it. Of a peer whose clock is
-// far from this one's it is not believed.
+// node, which was not away, must have known and forgotten it; not one that has never
+// compared with another. Of a peer whose clock is far from this one's it is not believed.
 func (m *machine) recall(l *logPosition, theirs int64) bool {
-	if day := (24 * time.Hour).Milliseconds(); theirs < m.wall-day || theirs > m.wall+day {
+	if day := (24 * time.Hour).Milliseconds(); m.contact == 0 || theirs < m.wall-day || theirs > m.wall+day {
 		return false
 	}
 	if t := m.tracks[l.log]; t != nil && t.heard > 0 || m.held[l.log] || l.number == 0 || l.log == m.own || l.age < uint64(m.pace.hush/time.Millisecond) {

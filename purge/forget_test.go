@@ -111,6 +111,29 @@ func TestJumpedClockIsNotBelieved(t *testing.T) {
 	s.want("else it is taken for known", m.tracks[log] != nil && m.tracks[log].number == 5)
 }
 
+// Who has never compared with another has forgotten no log, and what is adopted of one
+// is as young as its last purge, however long the log was quiet before.
+func TestYoungPurgeOfQuietLog(t *testing.T) {
+	s := calm(t, 2)
+	m, log := s.nodes[1].machine, Incarnation{7}
+	say := func(number uint64, age time.Duration) {
+		s.step(s.nodes[1], event{kind: evMessage, from: s.nodes[0].name, message: message{kind: sayPosition, position: positionMessage{
+			own: log, time: s.wall(s.nodes[1]).UnixMilli(), logs: []logPosition{{log: log, number: number, age: uint64(age.Milliseconds())}},
+		}}})
+	}
+	contact := m.contact
+	m.contact = 0
+	say(5, 26*day)
+	s.want("it is missed", m.tracks[log] != nil && m.tracks[log].heard == 5 && m.tracks[log].number == 0)
+	delete(m.tracks, log)
+	m.contact = contact
+	say(5, 26*day)
+	s.run(s.now + 100*time.Millisecond)
+	s.want("it is taken for known", m.tracks[log] != nil && m.tracks[log].number == 5)
+	say(6, time.Second)
+	s.want("it is told of as young", m.tracks[log].heard == 6 && m.wall-m.tracks[log].moved < time.Hour.Milliseconds())
+}
+
 // Who was down, or cut off, for so long that others may have forgotten what it has
 // missed forgets all that it has stored before it serves again, though nobody can
 // tell it of a purge that it lacks.

@@ -141,8 +141,8 @@ func (m *machine) hearPosition(p *peer, msg *positionMessage) {
 		if t == nil {
 			continue
 		}
-		if t.number == 0 && t.heard == 0 {
-			t.moved = moved
+		if t.number == 0 && t.heard == 0 || l.number > t.number && moved > t.moved {
+			t.moved = moved // what is adopted of it is as young as that
 		}
 		at := p.at[l.log]
 		if at == nil {

@@ -27,9 +27,9 @@ func segmentBytes(t testing.TB, dir string) (total int64) {
 func TestDiskApply(t *testing.T) {
 	dir := t.TempDir()
 	tune := defaultTuning
-	r := startDisk(t, configsOf(512<<20, dir), tune)
+	r := startDisk(t, configsOf(128<<20, dir), tune)
 	defer r.stop(t)
-	const n, size = 300, 1 << 20
+	const n, size = 95, 1 << 20
 	fillDisk(t, r.Disk, 0, n, size)
 	if err := r.Apply(configsOf(64<<20, dir)); err != nil {
 		t.Fatal(err)
@@ -48,18 +48,18 @@ func TestDiskApply(t *testing.T) {
 		t.Errorf("an object of half the new budget: %v", err)
 	}
 
-	if err := r.Apply(configsOf(256<<20, dir)); err != nil {
+	if err := r.Apply(configsOf(128<<20, dir)); err != nil {
 		t.Fatal(err)
 	}
-	fillDisk(t, r.Disk, 1000, 1200, size)
+	fillDisk(t, r.Disk, 1000, 1000+n, size)
 	there := 0
-	for i := 1000; i < 1200; i++ {
+	for i := 1000; i < 1000+n; i++ {
 		if _, err := r.read(keyOf(r.Disk, i)); err == nil {
 			there++
 		}
 	}
-	if there < 195 {
-		t.Errorf("%d of 200 objects are there with a budget of 256 MiB", there)
+	if there < n-3 {
+		t.Errorf("%d of %d objects are there with a budget of 128 MiB", there, n)
 	}
 }
 

@@ -61,7 +61,9 @@ func (v *volume) sweepSegment(p *pace, seg *segment, judge func(*objectHead, slo
 	v.mu.Unlock()
 	if len(entries) == 0 && !open {
 		var err error
-		if entries, err = v.tableOf(seg); err != nil {
+		if entries, err = v.tableOf(seg); errors.Is(err, errDoomed) {
+			return nil // reclaimed: what was taken back is met at the end of the log
+		} else if err != nil {
 			return err
 		}
 	}
