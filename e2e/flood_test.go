@@ -196,7 +196,7 @@ func (v *victim) useWell(ctx context.Context, t *testing.T, c *client, answered 
 			if a.Response != nil {
 				status = a.Status
 			}
-			t.Errorf("%s: a good client's request for %s: %s, %d bytes, %v", c.name, target, status, len(a.body), err)
+			t.Errorf("%s: a good client's request for %s, %v after its last answer: %s, %d bytes, %v", c.name, target, time.Since(last).Round(time.Millisecond), status, len(a.body), err)
 			return
 		}
 		answered.Add(1)
