@@ -265,7 +265,8 @@ hosts: [{names: ["*"], origin: site}]
 	}
 	n.start(t)
 	n.says(t, "give them --admin") // else it found room, and the test shows nothing
-	if number, hit := n.fetch(t, "/0"); acknowledged > 0 && (number == before[0] || hit) {
+	// What was fetched since may be there still: its purge was refused.
+	if number, hit := n.fetch(t, "/0"); acknowledged > 0 && number == before[0] {
 		t.Errorf("fetch %d is served (hit %v) on a full disk, and was purged", number, hit)
 	}
 	if err := os.Remove(ballast); err != nil {
