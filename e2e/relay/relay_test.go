@@ -18,13 +18,19 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // echo answers what it is sent, on TCP and UDP.
 func echo(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	p, err := net.ListenPacket("udp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
+	var l net.Listener
+	var p net.PacketConn
+	for try := 1; p == nil; try++ { // a port that is free for TCP need not be for UDP
+		var err error
+		if l, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+			t.Fatal(err)
+		}
+		if p, err = net.ListenPacket("udp", l.Addr().String()); err != nil {
+			l.Close()
+			if try == 10 {
+				t.Fatal(err)
+			}
+		}
 	}
 	done := make(chan struct{}, 2)
 	go func() {
