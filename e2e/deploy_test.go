@@ -121,6 +121,11 @@ func TestPrometheusRules(t *testing.T) {
 			t.Errorf("tests.yaml does not test %s", m[1])
 		}
 	}
+	for _, m := range regexp.MustCompile(`(?m)- record: (\S+)`).FindAllStringSubmatch(readText(t, dir+"rules.yaml"), -1) {
+		if !strings.Contains(tests, m[1]) {
+			t.Errorf("tests.yaml does not test %s", m[1])
+		}
+	}
 }
 
 // What rules and dashboards ask for is what a node exports: docs/metrics.md, which
