@@ -276,6 +276,7 @@ func (d *docker) testCompose(t *testing.T) {
 	t.Run("kill", func(t *testing.T) { (&compose{d, t}).testKill() })
 	t.Run("partition", func(t *testing.T) { (&compose{d, t}).testPartition() })
 	t.Run("rolling restart", func(t *testing.T) { (&compose{d, t}).testRollingRestart() })
+	t.Run("down", func(t *testing.T) { (&compose{d, t}).testDown() })
 }
 
 // settle waits until all nodes answer each site's clients with that site's node.
@@ -288,31 +289,77 @@ func (c *compose) settle() {
 	}
 }
 
-// testReadme types what README.md says as it stands.
+// testReadme types what README.md says, as it stands and in its order, but for what
+// Compose v2 is called and can beyond v1.
 func (c *compose) testReadme() {
 	c.settle()
-	said := map[string]string{}
-	for line := range strings.Lines(readText(c.t, "../deploy/compose/README.md")) {
-		line = strings.TrimSpace(line)
-		if strings.HasPrefix(line, "curl ") || strings.HasPrefix(line, "dig ") && strings.Contains(line, "192.0.2.0/24") {
-			out, err := exec.Command("sh", "-c", line).CombinedOutput()
-			if err != nil {
-				c.t.Errorf("%s: %v\n%s", line, err, out)
+	v1 := strings.NewReplacer("docker compose ", "docker-compose ", " --wait", "", " exec ", " exec -T ")
+	var said [][2]string // what was typed, and what it said
+	for _, fence := range regexp.MustCompile("(?ms)^```sh\n(.*?)^```$").FindAllStringSubmatch(readText(c.t, "../deploy/compose/README.md"), -1) {
+		for line := range strings.Lines(fence[1]) {
+			line = strings.TrimSpace(line)
+			if killed := len(said) > 0 && strings.HasSuffix(said[len(said)-1][0], " kill sin"); killed {
+				c.moved("fra", "sin")
 			}
-			said[strings.Fields(line)[0]] += string(out)
+			said = append(said, [2]string{line, c.typed(v1.Replace(line))})
+			if strings.Contains(line, " up -d ") {
+				c.settle() // what --wait is for
+			}
 		}
 	}
-	if !strings.Contains(said["curl"], "200 OK") || !strings.Contains(said["curl"], "Cache-Status: fra;") {
-		c.t.Errorf("the page: %s", said["curl"])
+	c.settle()
+	want := []struct{ line, says string }{
+		{`^docker compose .* up -d --build --wait$`, ``},
+		{`^curl `, `200 OK(?s:.*)Cache-Status: fra;`},
+		{`^curl `, `"node": "fra"(?s:.*)"node": "iad"(?s:.*)"node": "sin"`},
+		{`^dig .*192\.0\.2\.0/24`, `^` + composeNodes["fra"] + `\n$`},
+		{`^dig .*203\.0\.113\.0/24`, `^` + composeNodes["sin"] + `\n$`},
+		{`^docker compose .* kill sin$`, ``},
+		{`^dig .*203\.0\.113\.0/24`, `^(` + composeNodes["fra"] + `|` + composeNodes["iad"] + `)\n$`},
+		{`^docker compose .* start sin$`, ``},
+		{`^docker compose .* exec fra /edge nodes$`, `(?m)^fra(?s:.*)^iad(?s:.*)^sin`},
 	}
-	for node := range composeNodes {
-		if !strings.Contains(said["curl"], `"node": "`+node+`"`) {
-			c.t.Errorf("the receipt does not name %s: %s", node, said["curl"])
+	if len(said) != len(want) {
+		c.t.Fatalf("README.md has %d commands, and %d are known here: %q", len(said), len(want), said)
+	}
+	for i, w := range want {
+		if !regexp.MustCompile(w.line).MatchString(said[i][0]) || !regexp.MustCompile(w.says).MatchString(said[i][1]) {
+			c.t.Errorf("%s says\n%s\nwant %s", said[i][0], said[i][1], w.says)
 		}
 	}
-	if got := strings.TrimSpace(said["dig"]); got != composeNodes["fra"] {
-		c.t.Errorf("dig says %q", got)
+}
+
+// typed runs a line in the project's directory.
+func (c *compose) typed(line string) string {
+	c.t.Helper()
+	cmd := c.command("sh", "-c", line)
+	cmd.Dir, cmd.Env = "..", append(cmd.Env, "COMPOSE_PROJECT_NAME=edgee2e")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		c.t.Errorf("%s: %v\n%s", line, err, tail(string(out), 40))
 	}
+	return string(out)
+}
+
+// testDown ends it as README.md says.
+func (c *compose) testDown() {
+	line := regexp.MustCompile("`(docker compose \\S+ \\S+ down)`").FindStringSubmatch(readText(c.t, "../deploy/compose/README.md"))
+	if line == nil {
+		c.t.Fatal("README.md does not say how to end it")
+	}
+	c.typed(strings.Replace(line[1], "docker compose", "docker-compose", 1))
+	if left := c.run("ps", "-q"); left != "" {
+		c.t.Errorf("still there: %s", left)
+	}
+}
+
+// moved waits until a node's DNS sends clients of a site elsewhere.
+func (c *compose) moved(server, site string) {
+	c.t.Helper()
+	within(c.t, 15*time.Second, "the DNS of "+server+" sends clients of "+site+" elsewhere", func() bool {
+		a := c.resolve(server, site)
+		return a != "" && a != composeNodes[site]
+	})
 }
 
 func (c *compose) testSteering() {
@@ -333,6 +380,28 @@ func (c *compose) cached(path string) {
 			return strings.Contains(says, "; hit")
 		})
 	}
+}
+
+// fences returns how often a node was fenced since its start, -1 where it does not say.
+func (c *compose) fences(node string) int {
+	req, err := http.NewRequest("GET", "http://"+composeNodes[node]+":8081/metrics", nil)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+composeToken)
+	client := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := client.Do(req)
+	if err != nil {
+		return -1
+	}
+	defer resp.Body.Close()
+	text, _ := io.ReadAll(resp.Body)
+	m := regexp.MustCompile(`(?m)^edge_purge_fences_total (\d+)$`).FindSubmatch(text)
+	if m == nil {
+		return -1
+	}
+	n, _ := strconv.Atoi(string(m[1]))
+	return n
 }
 
 type receipt struct {
@@ -365,10 +434,7 @@ func (c *compose) testPurge() {
 func (c *compose) testKill() {
 	c.run("kill", "sin")
 	for _, server := range []string{"fra", "iad"} {
-		within(c.t, 10*time.Second, "the DNS of "+server+" sends clients of sin elsewhere", func() bool {
-			a := c.resolve(server, "sin")
-			return a != "" && a != composeNodes["sin"]
-		})
+		c.moved(server, "sin")
 	}
 	if status, says := c.get(c.resolve("iad", "sin"), "/"); status != 200 {
 		c.t.Errorf("and there they get %d %s", status, says)
@@ -381,12 +447,10 @@ func (c *compose) testKill() {
 // purged meanwhile once it is back.
 func (c *compose) testPartition() {
 	c.cached("/robots.txt")
+	fences := c.fences("sin")
 	id := c.container("sin")
 	c.docker.run(c.t, "docker", "network", "disconnect", "edgee2e_cdn", id)
-	within(c.t, 15*time.Second, "DNS sends clients of sin elsewhere", func() bool {
-		a := c.resolve("fra", "sin")
-		return a != "" && a != composeNodes["sin"]
-	})
+	c.moved("fra", "sin")
 	var r receipt
 	if status := c.api("POST", "fra", "/v1/purges", `{"all": true}`, &r); status/100 != 2 {
 		c.t.Fatalf("the purge: %d", status)
@@ -407,6 +471,8 @@ func (c *compose) testPartition() {
 		status, says = c.get(composeNodes["sin"], "/robots.txt")
 		return status == 200
 	})
+	// It learns that it has missed something before it learns what, and is fenced until then.
+	eventually(c.t, "sin was fenced when it was back", func() bool { return c.fences("sin") > fences })
 	if strings.Contains(says, "; hit") {
 		c.t.Errorf("sin serves what was purged while it was away: %s", says)
 	}
