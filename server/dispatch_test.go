@@ -301,6 +301,8 @@ func TestHandlersAreBounded(t *testing.T) {
 			t.Errorf("a request within the bound got %d", status)
 		}
 	}
+	// A handler's place is free when its answer is out.
+	eventually(t, "all places are free", func() bool { return e.Stats().Gate.HandlersBusy.Load() == 0 })
 	if resp, _ := e.h2().get(t, "/"); resp.StatusCode != 200 {
 		t.Errorf("after all: %s", resp.Status)
 	}

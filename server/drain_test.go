@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -41,23 +42,33 @@ func (g *latch) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// get starts a request and delivers what became of it.
+// get starts a request and delivers what became of it. It returns when its answer
+// has begun: a reset would take away what has not been read.
 func (g *latch) get(c *client) <-chan string {
-	result := make(chan string, 1)
+	result, begun := make(chan string, 1), make(chan struct{})
 	go func() {
+		var once sync.Once
+		defer once.Do(func() { close(begun) })
 		resp, err := c.Get(c.base + "/")
 		if err != nil {
 			result <- err.Error()
 			return
 		}
 		defer resp.Body.Close()
-		body, err := io.ReadAll(resp.Body)
-		if err != nil {
+		body := make([]byte, len("begun "))
+		if _, err := io.ReadFull(resp.Body, body); err != nil {
+			result <- err.Error()
+			return
+		}
+		once.Do(func() { close(begun) })
+		rest, err := io.ReadAll(resp.Body)
+		if body = append(body, rest...); err != nil {
 			body = append(body, "cut"...)
 		}
 		result <- string(body)
 	}()
 	<-g.entered
+	<-begun
 	return result
 }
 

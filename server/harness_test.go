@@ -8,6 +8,8 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -38,7 +40,7 @@ func TestMain(m *testing.M) {
 }
 
 // patience bounds every wait for something that must happen.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // edge is a running server and what a test asks of it.
 type edge struct {
@@ -219,6 +221,44 @@ func (c *client) do(t testing.TB, r *http.Request) (*http.Response, string) {
 		t.Fatalf("%s %s: body: %v", r.Method, r.URL, err)
 	}
 	return resp, string(body)
+}
+
+// ask sends a request and returns the content of the answer.
+func (c *client) ask(r *http.Request) (string, error) {
+	resp, err := c.Do(r)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", c.name, err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return "", fmt.Errorf("%s: body: %w", c.name, err)
+	}
+	return string(body), nil
+}
+
+// together has all clients do the same at once.
+func (e *edge) together(do func(c *client) error) error {
+	clients := e.clients()
+	done := make(chan error, len(clients))
+	for _, c := range clients {
+		go func() { done <- do(c) }()
+	}
+	var errs []error
+	for range clients {
+		errs = append(errs, <-done)
+	}
+	return errors.Join(errs...)
+}
+
+// alone waits until nobody is connected, and has given its place back.
+func (e *edge) alone() {
+	e.t.Helper()
+	eventually(e.t, "all places are free", func() bool {
+		e.bounds.mu.Lock()
+		defer e.bounds.mu.Unlock()
+		return e.bounds.open == 0
+	})
 }
 
 func (c *client) request(t testing.TB, method, path string, body io.Reader) *http.Request {

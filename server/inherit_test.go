@@ -12,7 +12,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -34,7 +33,7 @@ func TestUnixSockets(t *testing.T) {
 	clear, secure := filepath.Join(dir, "clear"), filepath.Join(dir, "secure")
 	large := strings.Repeat("x", 3<<20)
 	config := Config{HTTP: []string{"unix:" + clear}, HTTPS: []string{"unix:" + secure}, UnixMode: "0600",
-		ProxyProtocol: ProxyProtocol{}, Limits: Limits{StallTimeout: 500 * time.Millisecond}}
+		Limits: Limits{StallTimeout: patience}}
 	// What a process that was killed leaves behind.
 	left, err := net.ListenUnix("unix", &net.UnixAddr{Name: clear, Net: "unix"})
 	if err != nil {

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"testing"
 	"time"
+
+	"edgecdn/server/wiretest"
 )
 
 // accepted counts the connections of a protocol.
@@ -89,19 +91,22 @@ func TestLeaveTellsAfterTheDelay(t *testing.T) {
 // TestStopServesThroughTheDelay: whoever has not noticed yet that the node goes is
 // served.
 func TestStopServesThroughTheDelay(t *testing.T) {
-	e := start(t, setup{config: Config{Limits: Limits{DrainDelay: 3 * time.Second}}})
-	begun := time.Now()
-	e.stop()
-	eventually(t, "readiness is off", e.IsDraining)
-	for _, c := range e.clients() {
-		if resp, _ := c.get(t, "/"); resp.StatusCode != http.StatusOK {
-			t.Errorf("%s: %s", c.name, resp.Status)
+	wiretest.Unhurried(t, 3*time.Second, func(delay time.Duration) error {
+		e := start(t, setup{config: Config{Limits: Limits{DrainDelay: delay}}})
+		begun := time.Now()
+		e.stop()
+		eventually(t, "readiness is off", e.IsDraining)
+		for _, c := range e.clients() {
+			if _, err := c.ask(c.request(t, "GET", "/", nil)); err != nil {
+				return err
+			}
 		}
-	}
-	if err := e.shutdown(); err != nil {
-		t.Error(err)
-	}
-	if took := time.Since(begun); took < 3*time.Second {
-		t.Errorf("stopped after %v", took)
-	}
+		if err := e.shutdown(); err != nil {
+			t.Error(err)
+		}
+		if took := time.Since(begun); took < delay {
+			t.Errorf("stopped after %v", took)
+		}
+		return nil
+	})
 }

@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"strings"
 	"testing"
 	"time"
@@ -19,6 +20,7 @@ import (
 	"golang.org/x/net/http2"
 
 	"edgecdn/cache"
+	"edgecdn/server/wiretest"
 )
 
 func stalling(stall time.Duration) Config {
@@ -27,8 +29,13 @@ func stalling(stall time.Duration) Config {
 
 // TestClientsThatTakeNothingAreCut: the write of an endless response fails.
 func TestClientsThatTakeNothingAreCut(t *testing.T) {
-	failed := make(chan error, 1)
+	failed, begun := make(chan error, 1), make(chan struct{})
 	e := start(t, setup{config: stalling(300 * time.Millisecond), handler: func(w http.ResponseWriter, r *http.Request) {
+		_ = http.NewResponseController(w).Flush()
+		select {
+		case <-begun: // a reset would take away a header that was not read
+		case <-r.Context().Done():
+		}
 		block := make([]byte, 256<<10)
 		for {
 			if _, err := w.Write(block); err != nil {
@@ -43,6 +50,7 @@ func TestClientsThatTakeNothingAreCut(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer resp.Body.Close()
+		begun <- struct{}{}
 		select {
 		case <-failed:
 		case <-time.After(patience):
@@ -77,66 +85,74 @@ func TestSmallResponsesNobodyTakesAreCut(t *testing.T) {
 // TestSlowClientsAreServed: progress, however slow, keeps a response alive for
 // much longer than the stall timeout.
 func TestSlowClientsAreServed(t *testing.T) {
-	const stall, size = 700 * time.Millisecond, 16 << 20
-	e := start(t, setup{config: stalling(stall), handler: func(w http.ResponseWriter, r *http.Request) {
-		block := make([]byte, 256<<10)
-		for range size / len(block) {
-			if _, err := w.Write(block); err != nil {
-				return
+	const size = 16 << 20
+	wiretest.Unhurried(t, 700*time.Millisecond, func(stall time.Duration) error {
+		e := start(t, setup{config: stalling(stall), handler: func(w http.ResponseWriter, r *http.Request) {
+			block := make([]byte, 256<<10)
+			for range size / len(block) {
+				if _, err := w.Write(block); err != nil {
+					return
+				}
 			}
-		}
-	}})
-	for _, c := range e.clients() {
-		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
-			resp, err := c.Get(c.base + "/")
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer resp.Body.Close()
-			tick := time.NewTicker(50 * time.Millisecond)
-			defer tick.Stop()
-			buffer := make([]byte, 256<<10)
-			got, begun := 0, time.Now()
-			for err == nil {
-				<-tick.C
-				var n int
-				n, err = io.ReadFull(resp.Body, buffer)
-				got += n
-			}
-			if err != io.EOF || got != size {
-				t.Errorf("%d bytes of %d after %v: %v", got, size, time.Since(begun), err)
-			}
-		})
+		}})
+		return e.together(func(c *client) error { return c.takeSlowly(size, stall/14) })
+	})
+}
+
+// takeSlowly reads a response of so many bytes in steps.
+func (c *client) takeSlowly(size int, every time.Duration) error {
+	resp, err := c.Get(c.base + "/")
+	if err != nil {
+		return err
 	}
+	defer resp.Body.Close()
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	buffer := make([]byte, 256<<10)
+	got, begun := 0, time.Now()
+	for err == nil {
+		<-tick.C
+		var n int
+		n, err = io.ReadFull(resp.Body, buffer)
+		got += n
+	}
+	if err != io.EOF || got != size {
+		return fmt.Errorf("%s: %d bytes of %d after %v: %w", c.name, got, size, time.Since(begun), err)
+	}
+	return nil
+}
+
+// answers is an attempt that wants this content of all clients.
+func (e *edge) answers(want string, request func(c *client) *http.Request) error {
+	return e.together(func(c *client) error {
+		body, err := c.ask(request(c))
+		if err == nil && body != want {
+			err = fmt.Errorf("%s: %q", c.name, body)
+		}
+		return err
+	})
 }
 
 // TestSilenceOfTheOriginIsNoStall: an event stream may be idle for longer than a
 // client may.
 func TestSilenceOfTheOriginIsNoStall(t *testing.T) {
-	const stall = 200 * time.Millisecond
-	e := start(t, setup{config: stalling(stall), handler: func(w http.ResponseWriter, r *http.Request) {
-		for i := range 3 {
-			fmt.Fprintf(w, "event %d\n", i)
-			w.(http.Flusher).Flush()
-			silence := time.NewTimer(4 * stall)
-			select {
-			case <-silence.C:
-			case <-r.Context().Done():
-				silence.Stop()
-				panic(http.ErrAbortHandler)
+	wiretest.Unhurried(t, 200*time.Millisecond, func(stall time.Duration) error {
+		e := start(t, setup{config: stalling(stall), handler: func(w http.ResponseWriter, r *http.Request) {
+			for i := range 3 {
+				fmt.Fprintf(w, "event %d\n", i)
+				w.(http.Flusher).Flush()
+				silence := time.NewTimer(4 * stall)
+				select {
+				case <-silence.C:
+				case <-r.Context().Done():
+					silence.Stop()
+					panic(http.ErrAbortHandler)
+				}
 			}
-		}
-		_, _ = io.WriteString(w, "end")
-	}})
-	for _, c := range e.clients() {
-		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
-			if _, body := c.get(t, "/"); body != "event 0\nevent 1\nevent 2\nend" {
-				t.Errorf("%q", body)
-			}
-		})
-	}
+			_, _ = io.WriteString(w, "end")
+		}})
+		return e.answers("event 0\nevent 1\nevent 2\nend", func(c *client) *http.Request { return c.request(t, "GET", "/", nil) })
+	})
 }
 
 // TestIdleQUICConnectionsWithAStreamStay: probes keep a silent response alive
@@ -178,9 +194,7 @@ func TestUploadsThatStallAreCut(t *testing.T) {
 			}
 			_ = from.CloseWithError(errors.New("answered"))
 		}()
-		if _, err := io.WriteString(to, "some"); err != nil {
-			t.Fatal(err)
-		}
+		_, _ = io.WriteString(to, "some") // unless it is cut by then
 		select {
 		case err := <-result:
 			if err == nil {
@@ -197,14 +211,12 @@ func TestUploadsThatStallAreCut(t *testing.T) {
 }
 
 func TestSlowUploadsArrive(t *testing.T) {
-	const stall = 500 * time.Millisecond
-	e := start(t, setup{config: stalling(stall), handler: func(w http.ResponseWriter, r *http.Request) {
-		body, err := io.ReadAll(r.Body)
-		fmt.Fprintf(w, "%s %v", body, err)
-	}})
-	for _, c := range e.clients() {
-		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
+	wiretest.Unhurried(t, 500*time.Millisecond, func(stall time.Duration) error {
+		e := start(t, setup{config: stalling(stall), handler: func(w http.ResponseWriter, r *http.Request) {
+			body, err := io.ReadAll(r.Body)
+			fmt.Fprintf(w, "%s %v", body, err)
+		}})
+		return e.answers(strings.Repeat(".", 15)+" <nil>", func(c *client) *http.Request {
 			from, to := io.Pipe()
 			go func() {
 				tick := time.NewTicker(stall / 5)
@@ -215,38 +227,40 @@ func TestSlowUploadsArrive(t *testing.T) {
 				}
 				_ = to.Close()
 			}()
-			if _, body := c.do(t, c.request(t, "POST", "/", from)); body != strings.Repeat(".", 15)+" <nil>" {
-				t.Errorf("%q", body)
-			}
+			return c.request(t, "POST", "/", from)
 		})
-	}
+	})
 }
 
 // TestSilenceOfTheReaderIsNoStall: while the handler is busy elsewhere, the
 // client's time to send does not run.
 func TestSilenceOfTheReaderIsNoStall(t *testing.T) {
-	const stall = 200 * time.Millisecond
-	reading := make(chan struct{})
-	e := start(t, setup{config: stalling(stall), handler: func(w http.ResponseWriter, r *http.Request) {
-		first := make([]byte, 4)
-		_, err := io.ReadFull(r.Body, first)
-		busy := time.NewTimer(3 * stall)
-		<-busy.C
-		reading <- struct{}{}
-		rest, err2 := io.ReadAll(r.Body)
-		fmt.Fprintf(w, "%s%s %v %v", first, rest, err, err2)
-	}})
-	e.each(t, func(t *testing.T, c *client) {
-		from, to := io.Pipe()
-		go func() {
-			_, _ = io.WriteString(to, "some")
-			<-reading
-			_, _ = io.WriteString(to, "more")
-			_ = to.Close()
-		}()
-		if _, body := c.do(t, c.request(t, "POST", "/", from)); body != "somemore <nil> <nil>" {
-			t.Errorf("%q", body)
+	wiretest.Unhurried(t, 200*time.Millisecond, func(stall time.Duration) error {
+		reading := map[string]chan struct{}{}
+		e := start(t, setup{config: stalling(stall), handler: func(w http.ResponseWriter, r *http.Request) {
+			first := make([]byte, 4)
+			_, err := io.ReadFull(r.Body, first)
+			busy := time.NewTimer(3 * stall)
+			<-busy.C
+			close(reading[r.URL.Path])
+			rest, err2 := io.ReadAll(r.Body)
+			fmt.Fprintf(w, "%s%s %v %v", first, rest, err, err2)
+		}})
+		paths := map[string]string{}
+		for i, name := range []string{"h1", "h1 over TLS", "h2", "h3"} {
+			paths[name] = fmt.Sprint("/", i)
+			reading[paths[name]] = make(chan struct{})
 		}
+		return e.answers("somemore <nil> <nil>", func(c *client) *http.Request {
+			from, to := io.Pipe()
+			go func() {
+				_, _ = io.WriteString(to, "some")
+				<-reading[paths[c.name]]
+				_, _ = io.WriteString(to, "more")
+				_ = to.Close()
+			}()
+			return c.request(t, "POST", paths[c.name], from)
+		})
 	})
 }
 
@@ -346,10 +360,15 @@ func TestHeadersThatDoNotEndAreCut(t *testing.T) {
 }
 
 func TestIdleConnectionsAreClosed(t *testing.T) {
-	e := start(t, setup{config: Config{Limits: Limits{IdleTimeout: 200 * time.Millisecond}}})
-	e.each(t, func(t *testing.T, c *client) {
-		c.get(t, "/")
-		eventually(t, "connection closed", func() bool { return e.Stats().Gate.ConnectionsOpen[c.proto-1].Load() == 0 })
+	wiretest.Unhurried(t, 200*time.Millisecond, func(idle time.Duration) error {
+		e := start(t, setup{config: Config{Limits: Limits{IdleTimeout: idle}}})
+		for _, c := range e.clients() {
+			if _, err := c.ask(c.request(t, "GET", "/", nil)); err != nil {
+				return err
+			}
+			eventually(t, "connection closed", func() bool { return e.Stats().Gate.ConnectionsOpen[c.proto-1].Load() == 0 })
+		}
+		return nil
 	})
 }
 
@@ -373,11 +392,16 @@ func TestHTTP3RequestsThatDoNotEndAreCut(t *testing.T) {
 func TestConnectionsAreCounted(t *testing.T) {
 	e := start(t, setup{})
 	for _, c := range e.clients() {
-		before := e.Stats().Gate.ConnectionsAccepted[c.proto-1].Load()
+		before, dialed := e.Stats().Gate.ConnectionsAccepted[c.proto-1].Load(), uint64(1)
 		c.get(t, "/")
-		c.get(t, "/")
-		if n := e.Stats().Gate.ConnectionsAccepted[c.proto-1].Load() - before; n != 1 {
-			t.Errorf("%s: %d connections counted for one", c.name, n)
+		r := c.request(t, "GET", "/", nil)
+		c.do(t, r.WithContext(httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{GotConn: func(got httptrace.GotConnInfo) {
+			if c.proto == cache.HTTP1 && !got.Reused { // a client that is busy may not have noticed yet that it could
+				dialed++
+			}
+		}})))
+		if n := e.Stats().Gate.ConnectionsAccepted[c.proto-1].Load() - before; n != dialed {
+			t.Errorf("%s: %d connections counted for %d", c.name, n, dialed)
 		}
 		c.CloseIdleConnections()
 		if tr, ok := c.Transport.(*http3.Transport); ok {
