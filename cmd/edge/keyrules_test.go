@@ -71,6 +71,10 @@ func (r *ruled) start(key string) {
 			return
 		}
 		stopped = true
+		// What has not been copied to disk yet is not there after a restart.
+		r.until("what is stored is on disk", func() bool {
+			return r.n.state.now() != serving || r.n.store.Stats().OffersPending == 0
+		})
 		cancel()
 		if err := <-ran; err != nil {
 			r.t.Error(err)
