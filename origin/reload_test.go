@@ -95,7 +95,19 @@ func TestBusyConnectionsAreWaitedForInBounds(t *testing.T) {
 			}
 		})
 	}
-	eventually(t, "all wait", func() bool { return f.stats().Waiting.Load() == waitingPerConnection })
+	eventually(t, "all wait", func() bool { // in line: they are counted as waiting a little before
+		links := f.upstreamOf("o").links
+		links.mu.Lock()
+		defer links.mu.Unlock()
+		waiting := 0
+		for _, s := range links.senders {
+			pool := &s.(*endpoint).h1.pool
+			pool.mu.Lock()
+			waiting += len(pool.line)
+			pool.mu.Unlock()
+		}
+		return waiting == waitingPerConnection
+	})
 	_, err = f.do("GET", "/", nil)
 	wantKind(t, "one too many", err, KindConnectionLimit)
 	if err == nil || !strings.Contains(err.Error(), "wait for a connection already") {
