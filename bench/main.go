@@ -48,7 +48,7 @@ func main() {
 	flag.BoolVar(&s.short, "short", false, "2 rounds of half a second, nothing written")
 	flag.BoolVar(&s.assemble, "assemble", false, "make the page of the results and do nothing else")
 	flag.BoolVar(&s.store, "store", false, "run the store's Go benchmarks, write their results and do nothing else")
-	flag.StringVar(&s.reference, "reference", "", "serve with Go's own servers at these two `addresses` (used by the measurement)")
+	flag.StringVar(&s.reference, "reference", "", "serve with Go's own servers at these three `addresses` (used by the measurement)")
 	flag.StringVar(&s.referenceDNS, "reference-dns", "", "serve DNS with miekg/dns at this `address` (used by the measurement)")
 	flag.StringVar(&s.behind, "behind", "", "origin `URL` for -reference")
 	flag.StringVar(&s.tlsDir, "tls", "", "`directory` of the certificate for -reference")

@@ -24,9 +24,14 @@ import (
 const referenceBodyMax = 16 * unit.MiB
 
 // serveReference answers /video/SIZE.bin, and asks behind for everything else,
-// until ctx is done. addresses are that in the clear and that for TLS and QUIC.
+// until ctx is done. addresses are that in the clear, that for TLS and QUIC, and one
+// in the clear where all is asked for behind as httputil does it by itself.
 func serveReference(ctx context.Context, addresses, dir, behind string) error {
-	clear, secure, _ := strings.Cut(addresses, ",")
+	at := strings.Split(addresses, ",")
+	if len(at) != 3 {
+		return fmt.Errorf("-reference: want three addresses, not %q", addresses)
+	}
+	clear, secure := at[0], at[1]
 	cert, err := tls.LoadX509KeyPair(filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem"))
 	if err != nil {
 		return err
@@ -38,6 +43,7 @@ func serveReference(ctx context.Context, addresses, dir, behind string) error {
 	handler := referenceHandler(origin)
 	config := &tls.Config{Certificates: []tls.Certificate{cert}}
 	plain, safe := &http.Server{Handler: handler}, &http.Server{Handler: handler, TLSConfig: config}
+	asItComes := &http.Server{Handler: httputil.NewSingleHostReverseProxy(origin)}
 	quick := &http3.Server{Handler: handler, TLSConfig: http3.ConfigureTLSConfig(config)}
 	packets, err := net.ListenPacket("udp", secure)
 	if err != nil {
@@ -46,6 +52,7 @@ func serveReference(ctx context.Context, addresses, dir, behind string) error {
 	defer packets.Close()
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return serveOn(clear, plain.Serve) })
+	group.Go(func() error { return serveOn(at[2], asItComes.Serve) })
 	group.Go(func() error {
 		return serveOn(secure, func(ln net.Listener) error { return safe.ServeTLS(ln, "", "") })
 	})
@@ -53,6 +60,7 @@ func serveReference(ctx context.Context, addresses, dir, behind string) error {
 	group.Go(func() error {
 		<-ctx.Done()
 		plain.Close()
+		asItComes.Close()
 		safe.Close()
 		return quick.Close()
 	})

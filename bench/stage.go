@@ -34,8 +34,10 @@ type stage struct {
 	processes []*process
 	edgeNode  *server
 	nginx     *server
+	nginxPush *server // with tcp_nopush
 	edgeDisk  *server // with little memory
 	goStd     *server
+	goPlain   *server // its ReverseProxy as it comes
 	edgeH2    *server // before an origin that speaks HTTP/2
 	goH2      *server
 	versions  map[string]string
@@ -157,11 +159,15 @@ func (s *stage) startNginx(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	push, err := freeAddress()
+	if err != nil {
+		return err
+	}
 	user := ""
 	if os.Getuid() == 0 {
 		user = "user root;"
 	}
-	config := strings.NewReplacer("{user}", user, "{dir}", s.dir, "{clear}", clear, "{tls}", tls,
+	config := strings.NewReplacer("{user}", user, "{dir}", s.dir, "{clear}", clear, "{tls}", tls, "{push}", push,
 		"{origin}", strings.TrimPrefix(s.originURL, "http://")).Replace(nginxConfig)
 	file := filepath.Join(s.dir, "nginx.conf")
 	if err := os.WriteFile(file, []byte(config), 0o644); err != nil {
@@ -169,13 +175,14 @@ func (s *stage) startNginx(ctx context.Context) error {
 	}
 	p, err := s.run(ctx, "nginx", answers("http://"+clear+"/_origin/"), program, "-c", file, "-p", s.dir, "-e", filepath.Join(s.dir, "nginx-error.log"))
 	s.nginx = &server{p, "nginx", clear, tls, ""}
+	s.nginxPush = &server{p, "nginx with tcp_nopush", push, "", ""}
 	return err
 }
 
 // nginxConfig is what a careful operator would write for this job. It logs as
 // the edge does: a line for each request, buffered. tcp_nopush, which Debian's
-// own file turns on, stays off: on loopback it makes bodies of 100 kB wait for
-// delayed acknowledgements and cost nginx twice as much.
+// own file turns on, is on for one of its two addresses: on loopback it makes bodies
+// of 100 kB cost nginx up to twice as much.
 const nginxConfig = `{user}
 worker_processes 1;
 daemon off;
@@ -195,6 +202,12 @@ http {
 	scgi_temp_path {dir}/nginx-scgi;
 	proxy_cache_path {dir}/nginx-cache levels=1:2 keys_zone=bench:10m max_size=1g inactive=1h use_temp_path=off;
 	upstream origin { server {origin}; keepalive 32; }
+	proxy_http_version 1.1;
+	proxy_set_header Connection "";
+	proxy_set_header Host $http_host;
+	proxy_cache bench;
+	proxy_cache_key $scheme$http_host$request_uri;
+	add_header Cache-Status "nginx; $upstream_cache_status";
 	server {
 		listen {clear} backlog=4096;
 		listen {tls} ssl http2 backlog=4096;
@@ -202,21 +215,18 @@ http {
 		ssl_certificate_key {dir}/key.pem;
 		ssl_protocols TLSv1.3;
 		ssl_session_cache shared:tls:1m;
-		location / {
-			proxy_pass http://origin;
-			proxy_http_version 1.1;
-			proxy_set_header Connection "";
-			proxy_set_header Host $http_host;
-			proxy_cache bench;
-			proxy_cache_key $scheme$http_host$request_uri;
-			add_header Cache-Status "nginx; $upstream_cache_status";
-		}
+		location / { proxy_pass http://origin; }
+	}
+	server {
+		listen {push} backlog=4096;
+		tcp_nopush on;
+		location / { proxy_pass http://origin; }
 	}
 }
 `
 
 func (s *stage) startReference(ctx context.Context) (err error) {
-	s.goStd, err = s.startReferenceBefore(ctx, "reference", s.originURL)
+	s.goStd, s.goPlain, err = s.startReferenceBefore(ctx, "reference", s.originURL)
 	return err
 }
 
@@ -243,26 +253,27 @@ func (s *stage) startH2(ctx context.Context) error {
 		return err
 	}
 	s.edgeH2.name = "edge"
-	s.goH2, err = s.startReferenceBefore(ctx, "reference-h2", origin)
+	s.goH2, _, err = s.startReferenceBefore(ctx, "reference-h2", origin)
 	return err
 }
 
-func (s *stage) startReferenceBefore(ctx context.Context, name, behind string) (*server, error) {
-	clear, err := freeAddress()
-	if err != nil {
-		return nil, err
-	}
-	secure, err := freeAddress()
-	if err != nil {
-		return nil, err
+// startReferenceBefore runs Go's own servers before an origin: with a transport that
+// keeps as many connections as it is asked on, and with the one that all programs have.
+func (s *stage) startReferenceBefore(ctx context.Context, name, behind string) (tuned, plain *server, err error) {
+	var at [3]string
+	for i := range at {
+		if at[i], err = freeAddress(); err != nil {
+			return nil, nil, err
+		}
 	}
 	program, err := os.Executable()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
+	clear, secure := at[0], at[1]
 	p, err := s.run(ctx, name, func() error { return tryHTTP3(ctx, "https://"+secure+"/video/1kB.bin") },
-		program, "-reference", clear+","+secure, "-tls", s.dir, "-behind", behind)
-	return &server{p, "Go's own", clear, secure, secure}, err
+		program, "-reference", strings.Join(at[:], ","), "-tls", s.dir, "-behind", behind)
+	return &server{p, "Go's own", clear, secure, secure}, &server{p, "Go's own as it comes", at[2], "", ""}, err
 }
 
 func (s *stage) readVersions() error {

@@ -43,7 +43,7 @@ func topics(s *stage) []*topic {
 	return []*topic{
 		{
 			name: "http1", title: "HTTP/1.1 in the clear, hits in memory", text: "wrk, 32 connections, 16 URLs of each size. " + goStdText, note: http1Note,
-			sides: all, rows: bySize(32, 0), prepare: prepareClear, load: loadWrk,
+			sides: []*server{s.edgeNode, s.nginx, s.nginxPush, s.goStd}, rows: bySize(32, 0), prepare: prepareClear, load: loadWrk,
 		},
 		{
 			name: "http1-tls", title: "HTTP/1.1 over TLS 1.3, hits in memory", text: "wrk, 32 connections, 16 URLs of each size. " + goStdText,
@@ -71,7 +71,7 @@ func topics(s *stage) []*topic {
 		passTopic(s), passH2Topic(s),
 		{
 			name: "disk", title: "Hits on disk, page cache warm", note: diskNote, text: fmt.Sprintf("wrk, 32 connections, %d URLs in turn; the edge has 16 MiB of memory for them.", diskURLs),
-			sides: []*server{s.edgeDisk, s.nginx}, prepare: prepareDisk, load: loadWrk,
+			sides: []*server{s.edgeDisk, s.nginx, s.nginxPush}, prepare: prepareDisk, load: loadWrk,
 			rows: []row{
 				{name: "100kB", paths: hundred.paths(diskURLs), bytes: hundred.bytes, connections: 32},
 			},
@@ -97,17 +97,19 @@ func topics(s *stage) []*topic {
 
 // Where a bound is missed, these say what the processor is busy with.
 const (
-	http1Note = "The bounds at 100 kB and 1 MB (0.6 of nginx) are missed. nginx sends bodies from the page cache by sendfile, without copying them; a body in memory " +
+	http1Note = "The bounds at 100 kB and 1 MB (0.6 of nginx) were set by an nginx with tcp_nopush, as Debian's own file and many others have it, and are kept beside that; " +
+		"beside one without, which is nginx's own default and costs half as much on loopback, they are missed. There nginx sends bodies from the page cache by sendfile, without copying them; a body in memory " +
 		"has to be copied into the socket, as its memory is used again as soon as it is evicted. A bare loop of read and writev in Go, " +
 		"without HTTP, costs as much as the edge or more: 61 to 70 µs where the edge took 59 to 76 with header and body in one write, and 32 to 53 with two, as now (nginx 27 to 44 beside it). " +
-		"The bound was set against an nginx with tcp_nopush, as in Debian's own file, which costs about twice as much on loopback; the one here is without, which is harder on us. " +
 		"The machine paces connections by BBR, whose timers are a large part of what one large write costs: under reno one write and two cost the same."
-	diskNote = "The bound (1.0 of nginx) is missed; runs on the same day gave 1.06 to 1.43. The system calls are nginx's (1.2 reads, one write of the header and one sendfile of the whole body a hit, by strace -c) and in a profile two thirds of the time are theirs; " +
+	diskNote = "The bound (1.0 of nginx) was set by an nginx with tcp_nopush, as Debian's own file has it, and is kept beside that; beside one without it is missed, by 1.06 to 1.43 in runs of one day. " +
+		"The system calls are the same (1.2 reads, one write of the header and one sendfile of the whole body a hit, by strace -c) and in a profile two thirds of the time are theirs; " +
 		"the edge asks cachestat(2) besides, nginx reads its header from the file instead. With one thread of Go (GOMAXPROCS=1) the ratio is the same. Why the same sendfile costs the kernel more when Go calls it is not known; timers of BBR and interrupts " +
-		"that become due in it are in the profile. Before hits on disk were answered inline and copied to memory sparingly they cost 3.7 to 4.4 of nginx."
+		"that become due in it are in the profile. Before hits on disk were answered inline and copied to memory sparingly they cost 3.7 to 4.4 of nginx without tcp_nopush."
 	handshakeNote = "The bound (1.2 of nginx) is missed, and the two do not do the same: clients and servers of Go agree on X25519 with ML-KEM-768, which holds against quantum computers and which the OpenSSL 3.0 of this nginx does not have. " +
 		"In a profile of the edge with resumed connections ML-KEM is 21 % of the processor, X25519 21 %, system calls 24 %, the edge's own code with its answer 15 %."
-	passNote = "The bound at 1 kB (0.5 of ReverseProxy) is kept only where other work keeps the processors busy. Where the processor is, by a profile of the edge at 1 kB:\n\n" +
+	passNote = "The bound at 1 kB (0.5 of ReverseProxy) was set by ReverseProxy as it comes, at nearly six times nginx, whose transport keeps two idle connections to an origin and dials for the others, and is kept beside that. " +
+		"Beside one with a transport that keeps 64, which is what a careful programmer would write, it is missed but where other work keeps the processors busy. Where the processor is, by a profile of the edge at 1 kB:\n\n" +
 		"| what | share |\n|---|---|\n" +
 		"| system calls on sockets: two writes, three reads of which one finds nothing, a look whether the origin's connection is still silent | 54 % |\n" +
 		"| scheduler, poller and locks of Go's runtime, epoll: a request waits twice | 20 % |\n" +
@@ -122,8 +124,8 @@ const (
 
 func passTopic(s *stage) *topic {
 	return &topic{
-		name: "pass", title: "Pass-through over HTTP/1.1 in the clear", note: passNote, text: "wrk, 32 connections; the answers say no-store, so that each request goes to the origin, but in the last row, where each URL is new and edge and nginx store the answer. The Go side is httputil.ReverseProxy.",
-		sides: []*server{s.edgeNode, s.nginx, s.goStd}, prepare: prepareNothing, load: loadWrk,
+		name: "pass", title: "Pass-through over HTTP/1.1 in the clear", note: passNote, text: "wrk, 32 connections; the answers say no-store, so that each request goes to the origin, but in the last row, where each URL is new and edge and nginx store the answer. The Go sides are httputil.ReverseProxy, with a transport that keeps 64 idle connections and as it comes.",
+		sides: []*server{s.edgeNode, s.nginx, s.goStd, s.goPlain}, prepare: prepareNothing, load: loadWrk,
 		rows: []row{
 			{name: "1kB", paths: []string{"/_origin/respond?size=1000&header=Cache-Control:no-store"}, connections: 32},
 			{name: "100kB", paths: []string{"/_origin/respond?size=100000&header=Cache-Control:no-store"}, connections: 32},
