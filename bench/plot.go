@@ -19,7 +19,7 @@ const (
 	plotBar, plotGap    = 14, 12
 )
 
-var plotColours = []string{"#1f77b4", "#999999", "#d8b365"}
+var plotColours = []string{"#1f77b4", "#999999", "#d8b365", "#7fbf7b"} // as many as a topic may have sides
 
 func (r *result) plotFile() string { return "bench-" + r.Topic + ".svg" }
 
@@ -32,7 +32,7 @@ func (r *result) plot() string {
 	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" font-family="sans-serif" font-size="11">`+"\n", width, height)
 	fmt.Fprintf(&b, `<rect width="%d" height="%d" fill="white"/>`+"\n", width, height)
 	for side := range r.Bars[0].Cost {
-		x := plotLeft + side*150
+		x := plotLeft + side*135
 		fmt.Fprintf(&b, `<rect x="%d" y="8" width="10" height="10" fill="%s"/><text x="%d" y="17">%s</text>`+"\n", x, plotColours[side], x+15, r.Columns[1+side])
 	}
 	for i, row := range r.Bars {

@@ -146,7 +146,7 @@ func passH2Topic(s *stage) *topic {
 }
 
 const (
-	goStdText = "The third side is Go's own server with the bodies in memory."
+	goStdText = "Go's own server has the bodies in memory."
 	// diskURLs of 100 kB are many times the memory that the edge has then.
 	diskURLs = 1500
 	// Of the mix: objects, and requests drawn from them.
