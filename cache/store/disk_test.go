@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
+	"runtime"
 	"sync"
 	"testing"
 )
@@ -429,4 +430,31 @@ func TestDiskFiles(t *testing.T) {
 		t.Fatalf("%d segments are too few for this test", n)
 	}
 	waitUntil(t, "files are closed", func() bool { return r.Stats().Directories[0].OpenFiles <= 8 })
+}
+
+// A segment that is sealed and written keeps nothing of the buffers that it was
+// written from: there are thousands, and a buffer is a megabyte.
+func TestWrittenSegmentsHoldNoBuffers(t *testing.T) {
+	r := startDisk(t, configsOf(64<<20, t.TempDir()), smallTuning(osFS{}))
+	defer r.stop(t)
+	live := func() int64 {
+		for range 3 { // what is in a sync.Pool stays for one
+			runtime.GC()
+		}
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	before := live()
+	for i := range uint64(30) {
+		mustPut(t, r.Disk, keyOf(r.Disk, int(i)), i, 400<<10) // a segment each
+		waitUntil(t, "all is written", r.idle)
+		runtime.GC()
+		runtime.GC()
+	}
+	r.sealOpen(t)
+	waitUntil(t, "all is written", r.idle)
+	if more := live() - before; more > 6<<20 {
+		t.Errorf("with 30 segments on disk %d MB more are in use", more>>20)
+	}
 }

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"math"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -327,7 +328,9 @@ func (s *segment) wrote(n int) {
 	done := s.written.Add(int64(n))
 	c := s.pending[0]
 	if done == c.off+int64(c.n) && (c.n == batchBytes || s.sealed) {
-		s.pending = s.pending[1:]
+		// Not s.pending[1:]: what is before it would hold the buffer for as long as
+		// there is the segment, though the pool has given it away.
+		s.pending = slices.Delete(s.pending, 0, 1)
 		batches.Put(c.buf)
 	}
 }
