@@ -152,6 +152,18 @@ func parseStat(text string) (time.Duration, error) {
 	return time.Duration(user+system) * time.Second / ticksPerSecond, nil
 }
 
+// freeAddresses returns so many of them.
+func freeAddresses(n int) ([]string, error) {
+	all := make([]string, n)
+	for i := range all {
+		var err error
+		if all[i], err = freeAddress(); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
 // freeAddress returns a loopback address that nobody listens on, for TCP and UDP.
 func freeAddress() (string, error) {
 	for range 50 {

@@ -112,12 +112,9 @@ func (s *stage) startEdgeDisk(ctx context.Context) (err error) {
 // kind as nginx has and an access log to a file. All clients come from one address
 // here, so its bounds are raised.
 func (s *stage) startEdgeNode(ctx context.Context, name, origin, more string) (*server, error) {
-	var addresses [3]string
-	for i := range addresses {
-		var err error
-		if addresses[i], err = freeAddress(); err != nil {
-			return nil, err
-		}
+	addresses, err := freeAddresses(3)
+	if err != nil {
+		return nil, err
 	}
 	clear, tls, admin := addresses[0], addresses[1], addresses[2]
 	config := strings.NewReplacer("{dir}", s.dir, "{name}", name, "{clear}", clear, "{tls}", tls, "{admin}", admin, "{origin}", origin).Replace(edgeConfig)
@@ -151,18 +148,11 @@ func (s *stage) startNginx(ctx context.Context) error {
 			return fmt.Errorf("nginx is not installed (make bench installs it where it may): %w", err)
 		}
 	}
-	clear, err := freeAddress()
+	at, err := freeAddresses(3)
 	if err != nil {
 		return err
 	}
-	tls, err := freeAddress()
-	if err != nil {
-		return err
-	}
-	push, err := freeAddress()
-	if err != nil {
-		return err
-	}
+	clear, tls, push := at[0], at[1], at[2]
 	user := ""
 	if os.Getuid() == 0 {
 		user = "user root;"
@@ -260,11 +250,9 @@ func (s *stage) startH2(ctx context.Context) error {
 // startReferenceBefore runs Go's own servers before an origin: with a transport that
 // keeps as many connections as it is asked on, and with the one that all programs have.
 func (s *stage) startReferenceBefore(ctx context.Context, name, behind string) (tuned, plain *server, err error) {
-	var at [3]string
-	for i := range at {
-		if at[i], err = freeAddress(); err != nil {
-			return nil, nil, err
-		}
+	at, err := freeAddresses(3)
+	if err != nil {
+		return nil, nil, err
 	}
 	program, err := os.Executable()
 	if err != nil {
@@ -272,7 +260,7 @@ func (s *stage) startReferenceBefore(ctx context.Context, name, behind string) (
 	}
 	clear, secure := at[0], at[1]
 	p, err := s.run(ctx, name, func() error { return tryHTTP3(ctx, "https://"+secure+"/video/1kB.bin") },
-		program, "-reference", strings.Join(at[:], ","), "-tls", s.dir, "-behind", behind)
+		program, "-reference", strings.Join(at, ","), "-tls", s.dir, "-behind", behind)
 	return &server{p, "Go's own", clear, secure, secure}, &server{p, "Go's own as it comes", at[2], "", ""}, err
 }
 
