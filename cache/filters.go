@@ -9,18 +9,22 @@ import (
 	"sync/atomic"
 )
 
-// A filter is a Bloom filter of prints with at least 32 bits for each of the names that
+// A filter is a Bloom filter of prints with at least 16 bits for each of the names that
 // it is made for, two of which are set, in one word. It tells that a name is not there:
-// nineteen of twenty records learn so, where it is full, of all that they are looked up
-// by. Bits are set by one at a time and never cleared.
+// five of six records learn so, where it is full, of all that they are looked up by.
+// Bits are set by one at a time and never cleared.
 type filter struct{ words []atomic.Uint64 }
 
 func newFilter(names int) filter {
-	return filter{make([]atomic.Uint64, max(1, 1<<bits.Len(uint(names-1))/2))}
+	return filter{make([]atomic.Uint64, max(1, 1<<bits.Len(uint(names-1))/4))}
 }
 
 // printOf is the part of a hash that a filter needs; never 0, which is no print.
 func printOf(hash uint64) uint32 { return max(uint32(hash>>32), 1) }
+
+// other is another print of what has a print: a second filter, of those, is wrong about
+// others than the first.
+func other(print uint32) uint32 { return max(bits.ReverseBytes32(print*0x9E3779B1), 1) }
 
 // bitsOf are those of a print in its word.
 func bitsOf(print uint32) uint64 { return 1<<(print&63) | 1<<(print>>6&63) }
@@ -36,7 +40,7 @@ func (f *filter) mayHave(print uint32) bool {
 }
 
 // mayHaveAny says whether one of some prints may have been shown. All are looked up,
-// since nearly always none has: branches cost more than they would save.
+// since mostly none has: branches cost more than they would save.
 func (f *filter) mayHaveAny(prints *[printsMax]uint32) bool {
 	words, found := f.words, uint64(0)
 	for _, print := range prints {
@@ -52,13 +56,10 @@ func (f *filter) show(print uint32) {
 	word.Store(word.Load() | bitsOf(print))
 }
 
-// recentNames is how many prints the filters of the last purges are made for: 4 kB, in
-// the first cache of the processor, and 64 kB, in the second. The table's own has
-// some hundred kilobytes when many purges wait for the sweep.
-var recentNames = [...]int{1 << 10, 1 << 14}
-
-// recentFilters are filters of the last purges, the smallest first.
-type recentFilters [len(recentNames)]recentFilter
+// recentNames is how many prints the filter of the last purges is made for: 8 kB, which
+// the processor keeps near. The table's own has some hundred when many purges wait for
+// the sweep.
+const recentNames = 1 << 12
 
 // A recentFilter has the names of all purges since some order. Two are written; the
 // second begins when the first is half full, and takes its place when that is full.
@@ -75,51 +76,37 @@ type sinceFilter struct {
 	names int // the writer's
 }
 
-func (r *recentFilters) init() {
-	for i, names := range recentNames {
-		r[i].read.Store(&sinceFilter{filter: newFilter(names)})
-		r[i].next = &sinceFilter{filter: newFilter(names)}
-	}
+func newSinceFilter(order uint64) *sinceFilter {
+	return &sinceFilter{filter: newFilter(recentNames), order: order}
 }
 
-// since returns the smallest that has all purges after an order, or nil.
-func (r *recentFilters) since(order uint64) *filter {
-	for i := range r {
-		if f := r[i].read.Load(); f.order <= order {
-			return &f.filter
-		}
-	}
-	return nil
+func (r *recentFilter) init() {
+	r.read.Store(newSinceFilter(0))
+	r.next = newSinceFilter(0)
 }
 
 // show notes a name by its prints; called by writers, which exclude each other, before
 // the counter moves.
-func (r *recentFilters) show(prints ...uint32) {
-	for i := range r {
-		for _, f := range []*sinceFilter{r[i].read.Load(), r[i].next} {
-			for _, print := range prints {
-				if print != 0 {
-					f.filter.show(print)
-					f.names++
-				}
+func (r *recentFilter) show(prints ...uint32) {
+	for _, f := range []*sinceFilter{r.read.Load(), r.next} {
+		for _, print := range prints {
+			if print != 0 {
+				f.filter.show(print)
+				f.names++
 			}
 		}
 	}
 }
 
 // turn makes room, once all up to an order is shown. A filter that one purge overfills
-// is not read: who was last looked at before asks a larger one.
-func (r *recentFilters) turn(order uint64) {
-	for i, names := range recentNames {
-		f := &r[i]
-		if f.next.names < names/2 {
-			continue
-		}
-		fresh := func() *sinceFilter { return &sinceFilter{filter: newFilter(names), order: order} }
-		if f.next.names > names {
-			f.next = fresh()
-		}
-		f.read.Store(f.next)
-		f.next = fresh()
+// is not read: who was last looked at before asks the table's.
+func (r *recentFilter) turn(order uint64) {
+	if r.next.names < recentNames/2 {
+		return
 	}
+	if r.next.names > recentNames {
+		r.next = newSinceFilter(order)
+	}
+	r.read.Store(r.next)
+	r.next = newSinceFilter(order)
 }

@@ -5,13 +5,13 @@ import (
 	"testing"
 )
 
-// The filter of what was purged since an order knows all that was, for every order and
-// however many names a purge has; and it is small for who is not far behind.
+// The filter of what was purged since an order knows all that was, however many names a
+// purge has, and is never overfilled.
 func TestRecentFilters(t *testing.T) {
 	seed := testSeed(t)
 	for run := range uint64(8) {
 		rng := rand.New(rand.NewPCG(seed, run))
-		var r recentFilters
+		var r recentFilter
 		r.init()
 		type shown struct {
 			print uint32
@@ -34,56 +34,57 @@ func TestRecentFilters(t *testing.T) {
 			}
 			r.turn(order + 1)
 			order++
-			if f := r.since(order); f == nil || len(f.words) != recentNames[0]/2 {
-				t.Fatalf("run %d, order %d: the first filter does not have what came since the last purge: nothing", run, order)
+			f := r.read.Load()
+			if f.order > order || f.names > recentNames*3/2 || r.next.names > recentNames/2 {
+				t.Fatalf("run %d, order %d: a filter for %d of what came after %d has %d names, the next %d", run, order, recentNames, f.order, f.names, r.next.names)
 			}
 			if rng.IntN(100) != 0 {
 				continue
 			}
-			above := order - min(order, rng.Uint64N(1<<rng.IntN(16)))
-			f := r.since(above)
 			for _, s := range all {
-				if f != nil && s.order > above && !f.mayHaveAny(&[printsMax]uint32{9: s.print}) {
-					t.Fatalf("run %d: a filter of what came after %d does not have a purge of order %d", run, above, s.order)
+				if s.order > f.order && !f.mayHaveAny(&[printsMax]uint32{9: s.print}) {
+					t.Fatalf("run %d: a filter of what came after %d does not have a purge of order %d", run, f.order, s.order)
 				}
-			}
-		}
-		for i, names := range recentNames {
-			if r[i].read.Load().names > 2*names+names/2 || r[i].next.names > names {
-				t.Errorf("run %d: filters for %d have %d and %d names", run, names, r[i].read.Load().names, r[i].next.names)
 			}
 		}
 	}
 }
 
-// A full filter keeps nineteen of twenty records from a look at the table, and where
-// purges come one by one the last five hundred are in the first.
-func TestRecentFiltersTellMuch(t *testing.T) {
+// Where purges come one by one the last two thousand are in the filter of the last purges. A
+// full one keeps five of six records from a second look, and that all but a few from a
+// look at their groups.
+func TestFiltersTellMuch(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
-	var r recentFilters
+	var r recentFilter
 	r.init()
-	for order := range uint64(50_000) {
-		r.show(printOf(rng.Uint64()))
+	const purges = 100_000
+	table := newGenerationTable(purges)
+	for order := range uint64(purges) {
+		hash := rng.Uint64()
+		r.show(printOf(hash))
 		r.turn(order + 1)
-		for i, back := range []uint64{400, 6_000} {
-			if order > back && len(r.since(order-back).words) > recentNames[i]/2 {
-				t.Fatalf("order %d: filter of %d words for who is %d behind", order, len(r.since(order-back).words), back)
-			}
+		table.place(hash, 0).key.Store(hash)
+		if order > 2_000 && r.read.Load().order > order-2_000 {
+			t.Fatalf("order %d: no filter for who is 2000 behind", order)
 		}
 	}
-	for i := range r {
-		found := 0
-		for range 10_000 {
+	for name, f := range map[string]*filter{"recent": &r.read.Load().filter, "table": &table.filter} {
+		const records = 20_000
+		first, both := 0, 0
+		for range records {
 			var prints [printsMax]uint32
 			for k := range prints {
 				prints[k] = printOf(rng.Uint64())
 			}
-			if r[i].read.Load().mayHaveAny(&prints) {
-				found++
+			if f.mayHaveAny(&prints) {
+				first++
+				if table.mayHaveAny(f, &prints) {
+					both++
+				}
 			}
 		}
-		if found > 1000 {
-			t.Errorf("filter %d says of %d of 10000 records that something may be purged", i, found)
+		if first > records/5 || both > records/100 {
+			t.Errorf("%s: of %d records %d need a second look, and %d one at their groups", name, records, first, both)
 		}
 	}
 }

@@ -34,7 +34,7 @@ type generations struct {
 	passed atomic.Uint64 // at which the last pass of the sweep that has ended began
 	swept  atomic.Uint64 // all up to it are; their entries have gone
 	table  atomic.Pointer[generationTable]
-	recent recentFilters
+	recent recentFilter
 	all    generation    // of everything
 	fence  atomic.Uint64 // what was fetched before this order is not used for now; 0: all is
 	// newest orders by what is looked up together.
@@ -70,24 +70,42 @@ func (g *generation) raise(m *mark, order uint64) {
 func (g *generation) newest() uint64 { return max(g.hard.Load(), g.soft.Load()) }
 
 // generationTable is open addressing with linear probing, at most half full. Its
-// filter knows all names that are in it.
+// filters know all names that are in it, the second by their other prints: few but
+// those that are there are in both.
 type generationTable struct {
-	filter filter
-	slots  []generation
-	// The writer's: how many slots are in use, and the prints under which the filter
-	// has them beside their own (mark.near), 0 for none.
+	filter, second filter
+	slots          []generation
+	// The writer's: how many slots are in use, and the prints under which the filters
+	// have them beside their own (mark.near), 0 for none.
 	used int
 	near []uint32
 }
 
 func newGenerationTable(entries int) *generationTable {
 	slots := max(slotsMin, 1<<bits.Len(uint(2*entries-1)))
-	return &generationTable{slots: make([]generation, slots), filter: newFilter(slots / 2), near: make([]uint32, slots)}
+	return &generationTable{slots: make([]generation, slots), filter: newFilter(slots / 2), second: newFilter(slots / 2), near: make([]uint32, slots)}
+}
+
+// show has the filters say yes to a print.
+func (t *generationTable) show(print uint32) {
+	t.filter.show(print)
+	t.second.show(other(print))
+}
+
+// mayHaveAny says whether one of the prints to which f says yes, the table's filter or
+// that of the last purges, may have been shown.
+func (t *generationTable) mayHaveAny(f *filter, prints *[printsMax]uint32) bool {
+	for _, print := range prints {
+		if f.mayHave(print) && t.second.mayHave(other(print)) {
+			return true
+		}
+	}
+	return false
 }
 
 // find returns the generation of a hash, or nil.
 func (t *generationTable) find(hash uint64) *generation {
-	if !t.filter.mayHave(printOf(hash)) {
+	if print := printOf(hash); !t.filter.mayHave(print) || !t.second.mayHave(other(print)) {
 		return nil
 	}
 	for i := hash; ; i++ {
@@ -104,9 +122,9 @@ func (t *generationTable) find(hash uint64) *generation {
 // place returns the generation of a hash that is not there; the caller fills it in
 // and sets key.
 func (t *generationTable) place(hash uint64, near uint32) *generation {
-	t.filter.show(printOf(hash))
+	t.show(printOf(hash))
 	if near != 0 {
-		t.filter.show(near)
+		t.show(near)
 	}
 	t.used++
 	for i := hash; ; i++ {
@@ -288,18 +306,20 @@ func (g *generations) match(meta *store.Meta, above uint64) (m match) {
 	return m
 }
 
-// untouched says at a small cost, and rightly nineteen times of twenty, that match
-// would find nothing: p is the decoded header, which has prints beside what has been
-// looked up. False says nothing.
+// untouched says at a small cost that match would find nothing, nearly always where it
+// would: p is the decoded header, which has prints beside what has been looked up. False
+// says nothing.
 func (g *generations) untouched(meta *store.Meta, p *response, above uint64) bool {
 	if fence := g.fence.Load(); p.prints[0] == 0 || g.all.newest() > above || fence != 0 && meta.Order < fence {
 		return false
 	}
-	f := g.recent.since(above)
-	if f == nil {
-		f = &g.table.Load().filter
+	t, recent := g.table.Load(), g.recent.read.Load()
+	filters, at := [...]*filter{&recent.filter, &t.filter}, 0
+	if recent.order > above {
+		at = 1 // without a branch: one is as likely as the other
 	}
-	if f.mayHaveAny(&p.prints) {
+	f := filters[at]
+	if f.mayHaveAny(&p.prints) && t.mayHaveAny(f, &p.prints) {
 		return false
 	}
 	return g.invalid.newest.Load() <= above || g.invalid.match(meta, above) == 0
@@ -322,10 +342,7 @@ func (g *generations) admits(meta *store.Meta, p *response, inMemory bool) bool 
 		}
 		return checked != forgotten
 	}
-	above := checked
-	if above == 0 { // else it is not below the record's own
-		above = meta.Order
-	}
+	above := max(checked, meta.Order) // it is 0 before the first look
 	if above >= order {
 		return true
 	}

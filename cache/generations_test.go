@@ -212,6 +212,21 @@ func TestLookupAgainstPurge(t *testing.T) {
 	group.Wait()
 }
 
+// A lookup finds out itself what a purge has made stale: no sweep has come before it.
+func TestLookupOfWhatGoesStale(t *testing.T) {
+	b, requests := purgeBed(t, 2)
+	for _, p := range []Purge{{Kind: PurgeURL, Soft: true, Host: "a.test", Name: requests[0].Target}, {Kind: PurgeGroup, Soft: true, Host: "a.test", Name: "a1"}} {
+		if _, err := b.cache.Purge([]Purge{p}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, r := range requests {
+		if _, ok := b.cache.Lookup(r); ok {
+			t.Errorf("%s is served as fresh after its soft purge", r.Target)
+		}
+	}
+}
+
 func TestPurgeAllocatesNothingInLookup(t *testing.T) {
 	b, requests := purgeBed(t, 4)
 	r := requests[0]

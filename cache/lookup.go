@@ -22,12 +22,12 @@ func (c *Cache) Lookup(r *Request) (Hit, bool) {
 	if conds.upgrade || conds.connection || conds.cacheFields && r.Route.RequestDirectives {
 		return Hit{}, false
 	}
+	now := time.Now().UnixNano() // the clock waits for all that was asked of memory before: not while p comes
 	stored, ok := c.lookupMemory(r)
 	if !ok {
 		return Hit{}, false
 	}
 	p := stored.Value().(*response)
-	now := time.Now().UnixNano()
 	if p.varyBy != nil || p.trailers != nil || p.sliced || conds.multipleRanges() || p.usable(now) != useFresh ||
 		conds.authorization && !p.has(flagAuthorized) || !conds.admits(p) {
 		stored.Close()
@@ -42,6 +42,11 @@ func (c *Cache) Lookup(r *Request) (Hit, bool) {
 	}
 	hit := Hit{stored: stored, resp: p, cache: c, request: r}
 	hit.answer(&conds, now)
+	// Last, when all else of p has been asked of memory, for which noting the order waits.
+	if !c.admits(&stored) || p.usable(now) != useFresh {
+		stored.Close()
+		return Hit{}, false
+	}
 	hit.encode(&conds, now)
 	if hit.coding == "" && hit.stored.Bytes() == nil && conds.wantsCoded(&answer{status: hit.Status}) {
 		stored.Close()
@@ -51,12 +56,11 @@ func (c *Cache) Lookup(r *Request) (Hit, bool) {
 	return hit, true
 }
 
-// lookupMemory finds r's stored response, or the marker of a target whose
-// variant is not in memory.
+// lookupMemory finds r's stored response, whether or not purges have forgotten it. They
+// are not asked about a marker: what it leads to is asked about itself.
 func (c *Cache) lookupMemory(r *Request) (store.Stored, bool) {
 	r.scratch = appendKey(r.scratch[:0], r)
-	hasher := c.store.Hasher()
-	stored, ok := c.lookupLive(hasher.Key(text(r.scratch)), r.FromFile)
+	stored, ok := c.lookupKey(r)
 	if !ok {
 		return stored, false
 	}
@@ -66,19 +70,14 @@ func (c *Cache) lookupMemory(r *Request) (store.Stored, bool) {
 	}
 	r.scratch = appendVariant(r.scratch, r, p)
 	stored.Close()
-	return c.lookupLive(hasher.Key(text(r.scratch)), r.FromFile)
+	return c.lookupKey(r)
 }
 
-// lookupLive is the store's Lookup without what purges have forgotten.
-func (c *Cache) lookupLive(key store.Key, file bool) (stored store.Stored, ok bool) {
-	if file {
-		stored, ok = c.store.LookupFile(key)
-	} else {
-		stored, ok = c.store.Lookup(key)
+// lookupKey is the store's Lookup of the key that r.scratch has.
+func (c *Cache) lookupKey(r *Request) (store.Stored, bool) {
+	key := c.store.Hasher().Key(text(r.scratch))
+	if r.FromFile {
+		return c.store.LookupFile(key)
 	}
-	if ok && !c.admits(&stored) {
-		stored.Close()
-		ok = false
-	}
-	return stored, ok
+	return c.store.Lookup(key)
 }
