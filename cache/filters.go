@@ -26,6 +26,15 @@ func printOf(hash uint64) uint32 { return max(uint32(hash>>32), 1) }
 // others than the first.
 func other(print uint32) uint32 { return max(bits.ReverseBytes32(print*0x9E3779B1), 1) }
 
+// shown is the print that records have of what has a hash: near, or where that is 0 the
+// hash's own.
+func shown(hash uint64, near uint32) uint32 {
+	if near != 0 {
+		return near
+	}
+	return printOf(hash)
+}
+
 // bitsOf are those of a print in its word.
 func bitsOf(print uint32) uint64 { return 1<<(print&63) | 1<<(print>>6&63) }
 
@@ -85,16 +94,12 @@ func (r *recentFilter) init() {
 	r.next = newSinceFilter(0)
 }
 
-// show notes a name by its prints; called by writers, which exclude each other, before
+// show notes a name by its print; called by writers, which exclude each other, before
 // the counter moves.
-func (r *recentFilter) show(prints ...uint32) {
+func (r *recentFilter) show(print uint32) {
 	for _, f := range []*sinceFilter{r.read.Load(), r.next} {
-		for _, print := range prints {
-			if print != 0 {
-				f.filter.show(print)
-				f.names++
-			}
-		}
+		f.filter.show(print)
+		f.names++
 	}
 }
 

@@ -29,7 +29,7 @@ func TestRecentFilters(t *testing.T) {
 			}
 			for range names {
 				s := shown{printOf(rng.Uint64()), order + 1}
-				r.show(s.print, 0)
+				r.show(s.print)
 				all = append(all, s)
 			}
 			r.turn(order + 1)

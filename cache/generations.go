@@ -69,14 +69,14 @@ func (g *generation) raise(m *mark, order uint64) {
 
 func (g *generation) newest() uint64 { return max(g.hard.Load(), g.soft.Load()) }
 
-// generationTable is open addressing with linear probing, at most half full. Its
-// filters know all names that are in it, the second by their other prints: few but
-// those that are there are in both.
+// generationTable is open addressing with linear probing, at most half full. Its filter
+// knows, of all names that are in it, the prints that records have of them; the second
+// filter both those and the names' own, by their other prints.
 type generationTable struct {
 	filter, second filter
 	slots          []generation
 	// The writer's: how many slots are in use, and the prints under which the filters
-	// have them beside their own (mark.near), 0 for none.
+	// have them in place of their own (mark.near), 0 for none.
 	used int
 	near []uint32
 }
@@ -84,12 +84,6 @@ type generationTable struct {
 func newGenerationTable(entries int) *generationTable {
 	slots := max(slotsMin, 1<<bits.Len(uint(2*entries-1)))
 	return &generationTable{slots: make([]generation, slots), filter: newFilter(slots / 2), second: newFilter(slots / 2), near: make([]uint32, slots)}
-}
-
-// show has the filters say yes to a print.
-func (t *generationTable) show(print uint32) {
-	t.filter.show(print)
-	t.second.show(other(print))
 }
 
 // mayHaveAny says whether one of the prints to which f says yes, the table's filter or
@@ -105,7 +99,7 @@ func (t *generationTable) mayHaveAny(f *filter, prints *[printsMax]uint32) bool 
 
 // find returns the generation of a hash, or nil.
 func (t *generationTable) find(hash uint64) *generation {
-	if print := printOf(hash); !t.filter.mayHave(print) || !t.second.mayHave(other(print)) {
+	if !t.second.mayHave(other(printOf(hash))) {
 		return nil
 	}
 	for i := hash; ; i++ {
@@ -122,10 +116,10 @@ func (t *generationTable) find(hash uint64) *generation {
 // place returns the generation of a hash that is not there; the caller fills it in
 // and sets key.
 func (t *generationTable) place(hash uint64, near uint32) *generation {
-	t.show(printOf(hash))
-	if near != 0 {
-		t.show(near)
-	}
+	print := shown(hash, near)
+	t.filter.show(print)
+	t.second.show(other(print))
+	t.second.show(other(printOf(hash)))
 	t.used++
 	for i := hash; ; i++ {
 		at := i & uint64(len(t.slots)-1)
@@ -213,7 +207,7 @@ func (g *generations) write(order uint64, marks []mark) {
 			continue
 		}
 		hash := max(m.hash, 1)
-		g.recent.show(printOf(hash), m.near)
+		g.recent.show(shown(hash, m.near))
 		if at := t.find(hash); at != nil {
 			at.raise(m, order)
 		} else {
