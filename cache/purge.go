@@ -175,7 +175,7 @@ type mark struct {
 	kind  PurgeKind
 	soft  bool
 	since int64 // of a soft one: stale from this instant, in nanoseconds
-	// near is the print (response.prints) of all that has hash, 0 where it is that of
+	// near is the print (store.Meta.Prints) of all that has hash, 0 where it is that of
 	// hash itself.
 	near uint32
 }
@@ -289,7 +289,7 @@ func (c *Cache) asRequests(scheme, host, target string) []*Request {
 	for _, match := range rules {
 		r := &Request{Method: "GET", Scheme: scheme, Host: host, Target: target, Route: &route.Route{}}
 		if match != nil {
-			if rt, err := match(host, target); err == nil {
+			if rt, _ := match(host, target); rt != nil {
 				r.Route = rt
 			}
 		}
@@ -314,16 +314,19 @@ func hostName(r *Request) string {
 	if hosted := r.Route.Key.Host; hosted == nil || *hosted {
 		return r.Host
 	}
-	return "\n" + r.Route.Host
+	return sharedName(r.Route)
 }
 
-// hostNames are those under which responses for a host may be stored.
+// hostNames are those under which responses for a host may be stored. That is one,
+// where none of its paths shares: the table, and the filters, hold so much more.
 func (c *Cache) hostNames(host string) []string {
 	names := []string{host}
 	for _, r := range c.asRequests("", host, "/") {
-		if shared := "\n" + r.Route.Host; !slices.Contains(names, shared) {
+		if shared := sharedName(r.Route); r.Route.Shares && !slices.Contains(names, shared) {
 			names = append(names, shared)
 		}
 	}
 	return names
 }
+
+func sharedName(r *route.Route) string { return "\n" + r.Host }

@@ -38,3 +38,38 @@ func TestSharingBeginsWithNothing(t *testing.T) {
 		get("a.test", "new")
 	})
 }
+
+// What a path shares is found by purges of its host, whose other paths share nothing or
+// have no origin.
+func TestPurgeOfSharingPath(t *testing.T) {
+	shares := route.Policy{Origin: "o", Cache: route.Cache{Key: route.Key{Host: new(false)}}}
+	for name, host := range map[string]route.Host{
+		"others do not share":   {Policy: route.Policy{Origin: "o"}},
+		"others have no origin": {},
+	} {
+		for kind, purge := range map[string]Purge{
+			"host":   {Kind: PurgeHost, Host: "b.test"},
+			"prefix": {Kind: PurgePrefix, Host: "b.test", Name: "/shared"},
+			"group":  {Kind: PurgeGroup, Host: "b.test", Name: "g"},
+		} {
+			synctest.Test(t, func(t *testing.T) {
+				host.Names = []string{"a.test", "b.test"}
+				host.Routes = []route.Path{{Path: "/shared/*", Policy: shares}}
+				table, err := route.NewTable([]route.Host{host})
+				if err != nil {
+					t.Fatal(err)
+				}
+				b := newBed(t, route.Host{}, false)
+				b.table, b.cache.match = table, table.Match
+				b.authority = "a.test"
+				for _, want := range []string{"old", "new"} {
+					b.origin.answers[""] = scripted([]byte("200\nCache-Control: max-age=60\nCache-Tag: g\n\n" + want))
+					if w := b.do(context.Background(), b.request("GET", "/shared/x")); w.body.String() != want {
+						t.Errorf("%s, purge by %s: %q, want %q: %s", name, kind, w.body.String(), want, w.sent.Get("Cache-Status"))
+					}
+					b.purge(purge)
+				}
+			})
+		}
+	}
+}

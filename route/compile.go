@@ -96,7 +96,17 @@ func compileHost(given *Host, index int) *host {
 			out.longest = max(out.longest, len(base))
 		}
 	}
+	out.setShares()
 	return out
+}
+
+func (h *host) setShares() {
+	all := append(slices.Collect(maps.Values(h.exact)), slices.Collect(maps.Values(h.prefix))...)
+	all = append(all, h.own)
+	shares := slices.ContainsFunc(all, func(r *Route) bool { return !*r.Key.Host })
+	for _, r := range all {
+		r.Shares = shares
+	}
 }
 
 // merge returns the policy of a path: its own where it says something, else its

@@ -24,6 +24,8 @@ type Route struct {
 	Pattern string // the path pattern, "/*" for the host's own policy
 	// HostIndex numbers the hosts of a Table from 0, for counters without maps.
 	HostIndex int
+	// Shares: some path of the host has a Key without Host, this or another.
+	Shares bool
 
 	// Fallback is the origin that stands in for one that fails, "" for none.
 	Fallback string

@@ -189,7 +189,7 @@ func TestInheritance(t *testing.T) {
 	}
 	table := newTable(t, host)
 	want := &Route{
-		Host: "*", Pattern: "/*", Origin: "web", Methods: []string{"GET", "HEAD"}, Rewrite: &Rewrite{AddPrefix: "/site"},
+		Host: "*", Pattern: "/*", Shares: true, Origin: "web", Methods: []string{"GET", "HEAD"}, Rewrite: &Rewrite{AddPrefix: "/site"},
 		Request:  Fields{Set: map[string]string{"x-a": "host", "x-b": "host"}, Remove: []string{"x-c", "x-gone"}},
 		Response: Fields{Remove: []string{"server"}},
 		Key: Key{Query: Query{Deny: []string{"utm_*"}, Sort: pointer(true)}, Headers: []string{"accept-language", "x-tenant"},
@@ -209,7 +209,7 @@ func TestInheritance(t *testing.T) {
 		t.Errorf("inherited: %s", diff)
 	}
 	want = &Route{
-		Host: "*", Pattern: "/own", Origin: "api", Methods: []string{"POST"},
+		Host: "*", Pattern: "/own", Shares: true, Origin: "api", Methods: []string{"POST"},
 		Request:  Fields{Set: map[string]string{"x-a": "path", "x-c": "path"}, Remove: []string{"x-b", "x-gone"}},
 		Response: Fields{Remove: []string{"server"}},
 		Bypass:   true, Key: Key{Query: Query{Allow: &[]string{}, Sort: pointer(false)}, Host: pointer(false)}, MaxBytes: 1 << 30, RequestDirectives: true,
