@@ -33,9 +33,9 @@ type Keeper interface {
 	SetJudge(judge func(*store.Meta) *store.Meta)
 	// SetLeaving, likewise: leaving is called with what leaves memory and is not on
 	// disk, or no longer.
-	SetLeaving(leaving func(meta *store.Meta, value any))
+	SetLeaving(leaving func(store.Stored))
 	// Walk calls do for what is in memory; Sweep asks a judge of all there is.
-	Walk(ctx context.Context, do func(key string, meta *store.Meta, value any)) error
+	Walk(ctx context.Context, do func(key string, s store.Stored)) error
 	Sweep(ctx context.Context, s store.Sweep) error
 	Stats() store.Stats
 }

@@ -65,17 +65,18 @@ func (f *filter) show(print uint32) {
 	word.Store(word.Load() | bitsOf(print))
 }
 
-// recentNames is how many prints the filter of the last purges is made for: 8 kB, which
-// the processor keeps near. The table's own has some hundred when many purges wait for
-// the sweep.
-const recentNames = 1 << 12
+// recentNames is how many prints the filters of the last purges are made for: 8 and 64 kB,
+// which the processor keeps near. The table's own has some hundred when many purges wait
+// for the sweep.
+var recentNames = [...]int{1 << 12, 1 << 15}
 
 // A recentFilter has the names of all purges since some order. Two are written; the
 // second begins when the first is half full, and takes its place when that is full.
 // What readers may hold is never cleared.
 type recentFilter struct {
-	read atomic.Pointer[sinceFilter]
-	next *sinceFilter
+	read  atomic.Pointer[sinceFilter]
+	next  *sinceFilter
+	names int // that each is made for
 }
 
 // sinceFilter has what was purged after an order.
@@ -85,13 +86,14 @@ type sinceFilter struct {
 	names int // the writer's
 }
 
-func newSinceFilter(order uint64) *sinceFilter {
-	return &sinceFilter{filter: newFilter(recentNames), order: order}
+func (r *recentFilter) init(names int) {
+	r.names = names
+	r.read.Store(r.since(0))
+	r.next = r.since(0)
 }
 
-func (r *recentFilter) init() {
-	r.read.Store(newSinceFilter(0))
-	r.next = newSinceFilter(0)
+func (r *recentFilter) since(order uint64) *sinceFilter {
+	return &sinceFilter{filter: newFilter(r.names), order: order}
 }
 
 // show notes a name by its print; called by writers, which exclude each other, before
@@ -106,12 +108,12 @@ func (r *recentFilter) show(print uint32) {
 // turn makes room, once all up to an order is shown. A filter that one purge overfills
 // is not read: who was last looked at before asks the table's.
 func (r *recentFilter) turn(order uint64) {
-	if r.next.names < recentNames/2 {
+	if r.next.names < r.names/2 {
 		return
 	}
-	if r.next.names > recentNames {
-		r.next = newSinceFilter(order)
+	if r.next.names > r.names {
+		r.next = r.since(order)
 	}
 	r.read.Store(r.next)
-	r.next = newSinceFilter(order)
+	r.next = r.since(order)
 }

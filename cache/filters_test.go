@@ -12,7 +12,8 @@ func TestRecentFilters(t *testing.T) {
 	for run := range uint64(8) {
 		rng := rand.New(rand.NewPCG(seed, run))
 		var r recentFilter
-		r.init()
+		names := recentNames[run%2]
+		r.init(names)
 		type shown struct {
 			print uint32
 			order uint64
@@ -20,14 +21,14 @@ func TestRecentFilters(t *testing.T) {
 		var all []shown
 		order := uint64(0)
 		for len(all) < 100_000 {
-			names := 1
+			purged := 1
 			switch rng.IntN(200) {
 			case 0:
-				names = 20_000
+				purged = 5 * names
 			case 1, 2, 3:
-				names = 2_000
+				purged = names / 2
 			}
-			for range names {
+			for range purged {
 				s := shown{printOf(rng.Uint64()), order + 1}
 				r.show(s.print)
 				all = append(all, s)
@@ -35,8 +36,8 @@ func TestRecentFilters(t *testing.T) {
 			r.turn(order + 1)
 			order++
 			f := r.read.Load()
-			if f.order > order || f.names > recentNames*3/2 || r.next.names > recentNames/2 {
-				t.Fatalf("run %d, order %d: a filter for %d of what came after %d has %d names, the next %d", run, order, recentNames, f.order, f.names, r.next.names)
+			if f.order > order || f.names > names*3/2 || r.next.names > names/2 {
+				t.Fatalf("run %d, order %d: a filter for %d of what came after %d has %d names, the next %d", run, order, names, f.order, f.names, r.next.names)
 			}
 			if rng.IntN(100) != 0 {
 				continue
@@ -50,25 +51,30 @@ func TestRecentFilters(t *testing.T) {
 	}
 }
 
-// Where purges come one by one the last two thousand are in the filter of the last purges. A
+// Where purges come one by one half of what they are made for is in the filters of the last purges. A
 // full one keeps five of six records from a second look, and that all but a few from a
 // look at their groups.
 func TestFiltersTellMuch(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
-	var r recentFilter
-	r.init()
+	var recent [len(recentNames)]recentFilter
+	for i, names := range recentNames {
+		recent[i].init(names)
+	}
 	const purges = 100_000
 	table := newGenerationTable(purges)
 	for order := range uint64(purges) {
 		hash := rng.Uint64()
-		r.show(printOf(hash))
-		r.turn(order + 1)
-		table.place(hash, 0).key.Store(hash)
-		if order > 2_000 && r.read.Load().order > order-2_000 {
-			t.Fatalf("order %d: no filter for who is 2000 behind", order)
+		for i, names := range recentNames {
+			r, behind := &recent[i], uint64(names/2)-1
+			r.show(printOf(hash))
+			r.turn(order + 1)
+			if order > behind && r.read.Load().order > order-behind {
+				t.Fatalf("order %d: no filter for who is %d behind", order, behind)
+			}
 		}
+		table.place(hash, 0).key.Store(hash)
 	}
-	for name, f := range map[string]*filter{"recent": &r.read.Load().filter, "table": &table.filter} {
+	for name, f := range map[string]*filter{"last": &recent[0].read.Load().filter, "recent": &recent[1].read.Load().filter, "table": &table.filter} {
 		const records = 20_000
 		first, both := 0, 0
 		for range records {

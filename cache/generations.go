@@ -34,7 +34,7 @@ type generations struct {
 	passed atomic.Uint64 // at which the last pass of the sweep that has ended began
 	swept  atomic.Uint64 // all up to it are; their entries have gone
 	table  atomic.Pointer[generationTable]
-	recent recentFilter
+	recent [2]recentFilter
 	all    generation    // of everything
 	fence  atomic.Uint64 // what was fetched before this order is not used for now; 0: all is
 	// newest orders by what is looked up together.
@@ -133,7 +133,9 @@ func (t *generationTable) place(hash uint64, near uint32) *generation {
 func (g *generations) init(stats *Stats) {
 	g.stats = stats
 	g.table.Store(newGenerationTable(0))
-	g.recent.init()
+	for i, names := range recentNames {
+		g.recent[i].init(names)
+	}
 	g.room, g.sweep = make(chan struct{}), make(chan struct{}, 1)
 }
 
@@ -207,7 +209,9 @@ func (g *generations) write(order uint64, marks []mark) {
 			continue
 		}
 		hash := max(m.hash, 1)
-		g.recent.show(shown(hash, m.near))
+		for i := range g.recent {
+			g.recent[i].show(shown(hash, m.near))
+		}
 		if at := t.find(hash); at != nil {
 			at.raise(m, order)
 		} else {
@@ -224,7 +228,9 @@ func (g *generations) write(order uint64, marks []mark) {
 		}
 		newest.Store(max(newest.Load(), order))
 	}
-	g.recent.turn(max(order, g.order.Load()))
+	for i := range g.recent {
+		g.recent[i].turn(max(order, g.order.Load()))
+	}
 	g.stats.PurgeEntries.Store(int64(t.used))
 }
 
@@ -301,19 +307,21 @@ func (g *generations) match(meta *store.Meta, above uint64) (m match) {
 }
 
 // untouched says at a small cost that match would find nothing, nearly always where it
-// would: p is the decoded header, which has prints beside what has been looked up. False
-// says nothing.
-func (g *generations) untouched(meta *store.Meta, p *response, above uint64) bool {
-	if fence := g.fence.Load(); p.prints[0] == 0 || g.all.newest() > above || fence != 0 && meta.Order < fence {
+// would. False says nothing.
+func (g *generations) untouched(meta *store.Meta, above uint64) bool {
+	if fence := g.fence.Load(); meta.Prints[0] == 0 || g.all.newest() > above || fence != 0 && meta.Order < fence {
 		return false
 	}
-	t, recent := g.table.Load(), g.recent.read.Load()
-	filters, at := [...]*filter{&recent.filter, &t.filter}, 0
-	if recent.order > above {
-		at = 1 // without a branch: one is as likely as the other
+	t, last, more := g.table.Load(), g.recent[0].read.Load(), g.recent[1].read.Load()
+	filters, at := [...]*filter{&last.filter, &more.filter, &t.filter}, 0
+	if last.order > above {
+		at = 1 // without branches: one is as likely as the other
+	}
+	if more.order > above {
+		at = 2
 	}
 	f := filters[at]
-	if f.mayHaveAny(&p.prints) && t.mayHaveAny(f, &p.prints) {
+	if f.mayHaveAny(&meta.Prints) && t.mayHaveAny(f, &meta.Prints) {
 		return false
 	}
 	return g.invalid.newest.Load() <= above || g.invalid.match(meta, above) == 0
@@ -325,11 +333,12 @@ func (m *match) look(t *generationTable, hash, above uint64) {
 	}
 }
 
-// admits says whether a stored response may still be used, stale or not. What has
-// been found out is kept with p, its decoded header, and counted where p is in memory.
-func (g *generations) admits(meta *store.Meta, p *response, inMemory bool) bool {
+// admits says whether a stored response may still be used, stale or not. What has been
+// found out is noted in seen, the order up to which purges have been looked up, or
+// forgotten, and counted where p, the decoded header, is in memory.
+func (g *generations) admits(meta *store.Meta, p *response, seen *atomic.Uint64, inMemory bool) bool {
 	order := g.order.Load()
-	checked := atomic.LoadUint64(&p.checked)
+	checked := seen.Load()
 	if checked >= order {
 		if checked == forgotten {
 			g.stats.PurgedFound.Add(1)
@@ -341,7 +350,7 @@ func (g *generations) admits(meta *store.Meta, p *response, inMemory bool) bool 
 		return true
 	}
 	var m match
-	if !g.untouched(meta, p, above) {
+	if !g.untouched(meta, above) {
 		m = g.match(meta, above)
 	}
 	if m.hard == 0 && m.fenced {
@@ -349,7 +358,7 @@ func (g *generations) admits(meta *store.Meta, p *response, inMemory bool) bool 
 		return false // and nothing is noted: it may be used when the fence is lifted
 	}
 	if m.hard != 0 {
-		if atomic.SwapUint64(&p.checked, forgotten) != forgotten && inMemory && p.own() {
+		if seen.Swap(forgotten) != forgotten && inMemory && p.own() {
 			g.tallies.add(m.hard, true)
 		}
 		g.stats.PurgedFound.Add(1)
@@ -360,13 +369,13 @@ func (g *generations) admits(meta *store.Meta, p *response, inMemory bool) bool 
 		p.goStale(m.since)
 	}
 	for checked < order {
-		if atomic.CompareAndSwapUint64(&p.checked, checked, order) {
+		if seen.CompareAndSwap(checked, order) {
 			if turns && inMemory && p.own() {
 				g.tallies.add(m.soft, true)
 			}
 			return true
 		}
-		checked = atomic.LoadUint64(&p.checked)
+		checked = seen.Load()
 	}
 	return checked != forgotten
 }

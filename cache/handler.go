@@ -145,7 +145,7 @@ func (c *Cache) openLive(key string) (*store.Stored, uint64) {
 
 // admits says whether what was found may still be used.
 func (c *Cache) admits(stored *store.Stored) bool {
-	return c.purges.admits(stored.Meta(), stored.Value().(*response), stored.InMemory())
+	return c.purges.admits(stored.Meta(), stored.Value().(*response), stored.Seen(), stored.InMemory())
 }
 
 // open returns nil where there is nothing, or nothing that can be read: a broken

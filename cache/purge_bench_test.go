@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -123,11 +124,12 @@ func BenchmarkCheck(b *testing.B) {
 		type record struct {
 			meta *store.Meta
 			p    *response
+			seen *atomic.Uint64
 		}
 		records := make([]record, n)
 		for i, r := range requests {
 			stored, _ := bed.cache.lookupMemory(r)
-			records[i] = record{stored.Meta(), stored.Value().(*response)}
+			records[i] = record{stored.Meta(), stored.Value().(*response), stored.Seen()}
 		}
 		for i := range 8_000 {
 			if _, err := bed.cache.Purge([]Purge{otherPurge(i)}); err != nil {
@@ -141,11 +143,11 @@ func BenchmarkCheck(b *testing.B) {
 				for b.Loop() {
 					at := &records[rng.IntN(n)]
 					if moved {
-						at.p.checked = g.order.Load() - 5
+						at.seen.Store(g.order.Load() - 5)
 					} else {
-						at.p.checked = g.order.Load()
+						at.seen.Store(g.order.Load())
 					}
-					if !g.admits(at.meta, at.p, true) {
+					if !g.admits(at.meta, at.p, at.seen, true) {
 						b.Fatal("purged")
 					}
 				}

@@ -38,56 +38,49 @@ var errEncoding = errors.New("cache: stored header is damaged or of an unknown v
 
 // response is a decoded stored header. Immutable once made, but for what is known
 // of purges: freshening makes a new one. Instants and spans are in nanoseconds, instants since 1970.
+//
+// What a hit reads comes first, in three lines of the processor's cache, and is asked of
+// memory at once.
 type response struct {
-	status   int
-	fields   []Field // end to end, lower-case names, sorted by name
-	trailers []Field
+	// varyBy and variants, of a vary marker: the request fields that select, and how many
+	// variants have been stored under its salt.
+	varyBy   []string
+	variants uint16
 	flags    uint8
+	// sliced: the body of total bytes is kept in slices (slices.go).
+	sliced bool
+	// What negotiation asks: whether the body may be sent in another coding, the one
+	// that it is stored in if we know it, and what is said of it then (weakETag).
+	negotiable, addVary bool
+	coded               accepted
+	status              int
 	// ageZero is the instant at which the response's Age was 0 (RFC 9111 4.2.3).
-	ageZero    int64
+	ageZero int64
+	// stale is, of one that is stored, atomic, the instant from which a soft purge makes
+	// it stale; 0 if none.
+	stale      int64
 	freshUntil int64
+
+	trailers []Field
+	// blocks are the header of a whole answer as each protocol sends it, without
+	// what differs from answer to answer; see Hit.Block.
+	blocks [protos][]byte
+	fields []Field // end to end, lower-case names, sorted by name
 	// Windows after freshUntil in which a stale response may be used (RFC 5861).
 	staleWhileRevalidate, staleIfError int64
 
-	etag         string // as sent, W/ included; "" if none
-	lastModified int64  // seconds since 1970; 0 if none
-	// Of a vary marker: the request fields that select, and how many variants have
-	// been stored under its salt.
-	varyBy   []string
-	variants int
-	// sliced: the body of total bytes is kept in slices (slices.go).
-	sliced bool
-	total  int64
+	etag, weakETag string // as sent, W/ included; "" if none
+	lastModified   int64  // seconds since 1970; 0 if none
+	total          int64
 	// salt is part of the keys of a marker's variants, of a body's slices, or of a
 	// response's coded bodies (compress.go).
 	salt string
 
-	// What negotiation asks: whether the body may be sent in another coding, the one
-	// that it is stored in if we know it, and what is said of it then.
-	negotiable, addVary bool
-	coded               accepted
-	weakETag            string
-
-	// blocks are the header of a whole answer as each protocol sends it, without
-	// what differs from answer to answer; see Hit.Block.
-	blocks [protos][]byte
-
-	// Of one that is stored, atomic: the instant from which a soft purge makes it stale,
-	// 0 if none, and the order up to which purges have been looked up, or forgotten.
-	stale   int64
-	_       [32]byte
-	checked uint64
-	// prints tell whether there is anything to look up: of the meta's host and of its
-	// labels but the first, which is the host's own prefix. What is purged by URL shows
-	// under the path's label, and by that prefix under the host. The host's again where
-	// they are fewer, none where they are too many.
-	prints [printsMax]uint32
+	_ [32]byte // so that the allocator begins it with a line
 }
 
-// printsMax holds host, the labels of five segments and those of eight groups, and
-// makes one line of the processor's cache with checked, at the end of the allocator's
-// class.
-const printsMax = 14
+// printsMax holds host, the labels of five segments and those of eight groups.
+const printsMax = store.PrintsMax
 
 func (p *response) has(flag uint8) bool { return p.flags&flag != 0 }
 
@@ -173,7 +166,7 @@ func decode(b []byte) (*response, error) {
 		return nil, fmt.Errorf("%w: version %d", errEncoding, version)
 	case kind == kindVary:
 		p.salt = d.string()
-		p.variants = int(d.uvarint() & 0xffff)
+		p.variants = uint16(d.uvarint())
 		p.varyBy = make([]string, 0, 4)
 		for range d.count() {
 			p.varyBy = append(p.varyBy, d.string())
@@ -303,23 +296,27 @@ func prepare(m *store.Meta, encoders [protos]Encoder) (any, int64, error) {
 	if err != nil {
 		return nil, 0, err
 	}
-	p.setPrints(m)
-	const fieldSize, responseSize = 32, 384
+	setPrints(m)
+	const fieldSize, responseSize = 32, 320
 	bytes := len(m.Header) + len(p.weakETag) + responseSize + fieldSize*(cap(p.fields)+len(p.trailers)+len(p.varyBy))
 	return p, int64(bytes + p.encodeBlocks(m.Length, encoders)), nil
 }
 
-// setPrints fills in what is looked up when there are new purges.
-func (p *response) setPrints(m *store.Meta) {
+// setPrints fills in what tells whether there is anything to look up when there are new
+// purges: prints of the host and of the labels but the first, which is the host's own
+// prefix. What is purged by URL shows under the path's label, and by that prefix under the
+// host. The host's again where they are fewer, none where they are too many.
+func setPrints(m *store.Meta) {
+	m.Prints = [printsMax]uint32{}
 	if n := len(m.Groups); n == 0 || n > printsMax {
 		return
 	}
-	p.prints[0] = printOf(m.Host)
+	m.Prints[0] = printOf(m.Host)
 	for i, hash := range m.Groups[1:] {
-		p.prints[i+1] = printOf(hash)
+		m.Prints[i+1] = printOf(hash)
 	}
 	for i := len(m.Groups); i < printsMax; i++ {
-		p.prints[i] = p.prints[0]
+		m.Prints[i] = m.Prints[0]
 	}
 }
 

@@ -59,10 +59,10 @@ func (c *Cache) pass(ctx context.Context) error {
 	order := g.order.Load()
 	g.tallies.reset(g.passed.Load(), order)
 	objects := int64(0)
-	inMemory := func(_ string, meta *store.Meta, value any) *store.Meta {
+	inMemory := func(_ string, s store.Stored) *store.Meta {
 		objects++
-		g.find(meta, value)
-		kept := c.judge(meta)
+		g.find(s)
+		kept := c.judge(s.Meta())
 		if kept == nil {
 			c.stats.Swept.Add(1)
 		}
@@ -150,7 +150,8 @@ func (c *Cache) CountPurge(ctx context.Context, all []Purge) (PurgeCount, error)
 		everything, soft = everything || m.kind == PurgeEverything, soft && m.soft
 	}
 	var matched, objects int64
-	err = c.store.Walk(ctx, func(_ string, meta *store.Meta, _ any) {
+	err = c.store.Walk(ctx, func(_ string, s store.Stored) {
+		meta := s.Meta()
 		objects++
 		named := everything || hashes[meta.URL] || hashes[meta.Host] ||
 			slices.ContainsFunc(meta.Groups, func(hash uint64) bool { return hashes[hash] })

@@ -2,7 +2,7 @@ package cache
 
 // tallies.go counts what purges match. A response in memory is counted by whoever
 // first finds it purged: a request, the count of memory, the sweep, or its departure
-// when it is replaced or evicted; response.checked says that somebody has. What several
+// when it is replaced or evicted; store.Stored.Seen says that somebody has. What several
 // purges name is counted for the newest of them. What is on disk alone the sweep counts.
 
 import (
@@ -127,9 +127,9 @@ func (g *generations) counted(order uint64) (PurgeCount, bool) {
 }
 
 // find looks what purges say of something in memory, and counts what it finds first.
-func (g *generations) find(meta *store.Meta, value any) {
-	if p, ok := value.(*response); ok {
-		g.admits(meta, p, true)
+func (g *generations) find(s store.Stored) {
+	if p, ok := s.Value().(*response); ok {
+		g.admits(s.Meta(), p, s.Seen(), true)
 	}
 }
 
@@ -173,9 +173,9 @@ func (c *Cache) countMemory(ctx context.Context) error {
 	g := &c.purges
 	began, upTo := time.Now(), g.order.Load()
 	objects := int64(0)
-	err := c.store.Walk(ctx, func(_ string, meta *store.Meta, value any) {
+	err := c.store.Walk(ctx, func(_ string, s store.Stored) {
 		objects++
-		g.find(meta, value)
+		g.find(s)
 	})
 	c.countNext = time.Now().Add(countRest * time.Since(began))
 	if err != nil {

@@ -201,7 +201,7 @@ func (d *Disk) openIn(v *volume, key Key) (*Stored, uint64, error) {
 		return nil, 0, fmt.Errorf("disk: prepare: %w: %w", ErrNotFound, err)
 	}
 	body.head, body.prepared = &diskHead{v: v, word: word, h: h, value: value}, bytes
-	return &Stored{meta: &h.meta, value: value, tier: tierDisk, src: body}, h.sequence, nil
+	return &Stored{meta: &h.meta, value: value, seen: &body.head.seen, tier: tierDisk, src: body}, h.sequence, nil
 }
 
 func (d *Disk) prepareMeta(m *Meta) (any, int64, error) {

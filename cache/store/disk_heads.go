@@ -39,6 +39,7 @@ type diskHead struct {
 	word   slotWord
 	h      *objectHead
 	value  any
+	seen   atomic.Uint64 // Stored.Seen
 	charge int64
 	slot   *headShard // that has it
 
@@ -192,7 +193,7 @@ func (d *Disk) openHead(head *diskHead) (Stored, bool) {
 		return Stored{}, false
 	}
 	d.heads.used.Add(1)
-	return Stored{meta: &head.h.meta, value: head.value, tier: tierDisk, src: body}, true
+	return Stored{meta: &head.h.meta, value: head.value, seen: &head.seen, tier: tierDisk, src: body}, true
 }
 
 // lookup returns the object under key if its head is in memory.

@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 )
 
 // diskWriter fills one object. Up to a slice is kept in a buffer; what is
@@ -177,7 +178,7 @@ func (w *diskWriter) Commit(meta Meta) (*Stored, error) {
 	w.freeBuffer()
 	w.d.removeElsewhere(w.v, w.key)
 	w.v.stats.stored.Add(1)
-	return &Stored{meta: &h.meta, value: value, tier: tierDisk, src: body}, nil
+	return &Stored{meta: &h.meta, value: value, seen: new(atomic.Uint64), tier: tierDisk, src: body}, nil
 }
 
 func (w *diskWriter) commit(h *objectHead) (*diskBody, error) {

@@ -54,7 +54,7 @@ type Memory struct {
 	// second, fourth ... time since its fill. It must not wait.
 	again func(*object)
 	// leaving, when set, is called with what leaves and is in no other tier.
-	leaving func(*Meta, any)
+	leaving func(Stored)
 	stats   memoryCounters
 }
 
@@ -166,8 +166,8 @@ func (m *Memory) publish(o *object) {
 // out. Its record is the last, as it is found no more. last says that no tier has it
 // now.
 func (m *Memory) leave(o *object, last bool) {
-	if r := o.record.Load(); last && m.leaving != nil {
-		m.leaving(&r.meta, r.value)
+	if last && m.leaving != nil {
+		m.leaving(o.record.Load().stored())
 	}
 	m.policy.gone(o)
 	m.used.Add(-o.record.Load().charge)
@@ -194,6 +194,7 @@ func (m *Memory) Freshen(key Key, meta Meta) error {
 			m.stats.full.Add(1)
 			return ErrFull
 		}
+		r.seen = new(atomic.Uint64) // who notes what the old record was looked up for says nothing of this
 		if m.index.freshen(o, old, r) {
 			m.used.Add(-old.charge)
 			m.policy.recharge(o, r.charge-old.charge)

@@ -155,6 +155,7 @@ func (w *memoryWriter) commit(meta Meta, publish func(*object) bool) (*Stored, e
 		m.used.Add(-r.charge)
 		return nil, err
 	}
+	r.seen = &o.seen
 	o.record.Store(r)
 	o.refs.Add(1) // the index's
 	if !publish(o) {

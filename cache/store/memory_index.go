@@ -111,9 +111,10 @@ func (x *index) acquire(key Key) (*object, Stored) {
 		// Read before the reference is taken, so that it is asked of memory
 		// together with the key: taking it waits for all that was asked before.
 		r := o.record.Load()
-		value := r.value
+		stored := r.stored()
 		if o.acquire() {
-			return o, Stored{meta: &r.meta, value: value, tier: tierMemory, src: o}
+			stored.src = o
+			return o, stored
 		}
 		// It went after we found it, and it goes only once it is unlinked: look
 		// again for what has taken its place.

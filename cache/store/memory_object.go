@@ -19,7 +19,8 @@ import (
 type object struct {
 	refs   atomic.Int64
 	hits   atomic.Uint64
-	last   atomic.Int64 // clock of the last request
+	last   atomic.Int64  // clock of the last request
+	seen   atomic.Uint64 // Stored.Seen of the first record
 	record atomic.Pointer[record]
 	hash   Hash
 	text   string // the key; points to inline where it fits
@@ -43,12 +44,13 @@ type object struct {
 }
 
 // inlineText makes an object as large as the allocator's class for it.
-const inlineText = 112
+const inlineText = 104
 
 // A record is what freshening replaces. It never changes.
 type record struct {
-	meta   Meta
 	value  any
+	seen   *atomic.Uint64
+	meta   Meta
 	charge int64 // bytes on the heap of object and record, for the account
 }
 
@@ -76,8 +78,14 @@ func (o *object) is(key Key) bool {
 
 // stored returns a Stored that takes over a reference of the caller.
 func (o *object) stored() Stored {
-	r := o.record.Load()
-	return Stored{meta: &r.meta, value: r.value, tier: tierMemory, src: o}
+	s := o.record.Load().stored()
+	s.src = o
+	return s
+}
+
+// stored returns a Stored without a body, and without a reference.
+func (r *record) stored() Stored {
+	return Stored{meta: &r.meta, value: r.value, seen: r.seen, print: r.meta.Prints[0], tier: tierMemory}
 }
 
 // acquire takes a reference, unless there is none left to share.

@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"sync/atomic"
 	"syscall"
 )
 
@@ -62,7 +63,14 @@ type Meta struct {
 	// URL, Host and Groups are hashes (Hasher.Sum) of what a purge can name.
 	URL, Host uint64
 	Groups    []uint64
+	// Prints are for Prepare to fill in, and not kept on disk: what is looked at of URL,
+	// Host and Groups first. Lookups ask memory for them before they know Value.
+	Prints [PrintsMax]uint32
 }
+
+// PrintsMax makes a line of the processor's cache of Prints and another word, and of a
+// record in memory three.
+const PrintsMax = 14
 
 // BodyMax bounds a body in the memory tier; larger ones live on disk only.
 const BodyMax = 1 << 20
@@ -125,6 +133,8 @@ type source interface {
 type Stored struct {
 	meta  *Meta
 	value any
+	seen  *atomic.Uint64
+	print uint32 // the first of meta's Prints, so that they are asked for with value
 	tier  string
 	src   source
 }
@@ -134,6 +144,11 @@ func (s *Stored) Meta() *Meta { return s.meta }
 
 // Value returns what Config.Prepare made of the Meta.
 func (s *Stored) Value() any { return s.value }
+
+// Seen is a word that is 0 at first, for the caller to note what it knows of this Meta
+// and Value: those that freshening puts in their place have another. In memory it is
+// where a lookup writes anyway.
+func (s *Stored) Seen() *atomic.Uint64 { return s.seen }
 
 // InMemory says whether it is an object of the memory tier.
 func (s *Stored) InMemory() bool { return s.tier == tierMemory }

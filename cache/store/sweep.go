@@ -17,8 +17,9 @@ import (
 // Sweep says what a sweep does. A judge returns the meta that it is given: the
 // object stays; nil: it is removed from both tiers; or another: it gets that header.
 type Sweep struct {
-	// Memory judges what is in memory, Disk what is on disk and not in memory.
-	Memory func(key string, m *Meta, value any) *Meta
+	// Memory judges what is in memory, Disk what is on disk and not in memory. A Stored
+	// that is given here, or by SetLeaving and Walk, has no body.
+	Memory func(key string, s Stored) *Meta
 	Disk   func(key string, m *Meta) *Meta
 	// MemoryDone is called when all that was in memory has been judged.
 	MemoryDone func()
@@ -84,15 +85,14 @@ func (t *Tiered) Has(key Key) bool {
 
 // SetLeaving sets who is told of what leaves memory and is not on disk, or no longer:
 // what is replaced, removed, or evicted without a copy. Once, before the store is used.
-func (t *Tiered) SetLeaving(leaving func(m *Meta, value any)) { t.memory.leaving = leaving }
+func (t *Tiered) SetLeaving(leaving func(Stored)) { t.memory.leaving = leaving }
 
 // Walk calls do for each object in memory, without pauses. What comes or goes meanwhile
 // may be missed.
-func (t *Tiered) Walk(ctx context.Context, do func(key string, m *Meta, value any)) error {
+func (t *Tiered) Walk(ctx context.Context, do func(key string, s Stored)) error {
 	p := &pace{ctx: ctx, since: time.Now(), hurry: func() bool { return true }}
 	return t.eachInMemory(p, func(o *object) {
-		r := o.record.Load()
-		do(o.text, &r.meta, r.value)
+		do(o.text, o.record.Load().stored())
 	})
 }
 
@@ -120,7 +120,7 @@ func (t *Tiered) Sweep(ctx context.Context, s Sweep) error {
 	p := &pace{ctx: ctx, hurry: s.Hurry, since: time.Now()}
 	err := t.eachInMemory(p, func(o *object) {
 		r := o.record.Load()
-		if now := s.Memory(o.text, &r.meta, r.value); now != &r.meta {
+		if now := s.Memory(o.text, r.stored()); now != &r.meta {
 			t.sweepObject(o, r, now)
 		}
 	})

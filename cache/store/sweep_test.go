@@ -323,6 +323,6 @@ func TestSweepMissesNothing(t *testing.T) {
 }
 
 // unprepared is a judge that does not look at what Prepare made.
-func unprepared(judge func(string, *Meta) *Meta) func(string, *Meta, any) *Meta {
-	return func(key string, m *Meta, _ any) *Meta { return judge(key, m) }
+func unprepared(judge func(string, *Meta) *Meta) func(string, Stored) *Meta {
+	return func(key string, s Stored) *Meta { return judge(key, s.Meta()) }
 }

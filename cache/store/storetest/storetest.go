@@ -43,6 +43,7 @@ func Run(t *testing.T, open func(t *testing.T) Subject) {
 		{"replaced while a reference is open", testReplace},
 		{"two writers of one key", testTwoWriters},
 		{"freshen keeps the body", testFreshen},
+		{"notes are of one Meta", testSeen},
 		{"removed while a reference is open", testRemoveOpen},
 		{"length must match", testLength},
 		{"a colliding hash is a miss", testCollision},
@@ -357,6 +358,46 @@ func testFreshen(t *testing.T, s *Subject) {
 		t.Fatalf("freshening what was removed: %v", err)
 	}
 	s.wantNone(t, "a")
+}
+
+// testSeen: what is noted of a Meta stays in memory, and nobody's note, however late, is
+// taken for one of the Meta that has come in its place.
+func testSeen(t *testing.T, s *Subject) {
+	open := func() *store.Stored {
+		st, err := s.Store.Open(s.key("a"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return st
+	}
+	var old []*store.Stored
+	for i, change := range []func(){
+		func() { s.put(t, "a", "first", 1000) },
+		func() { _ = s.Store.Freshen(s.key("a"), s.meta("fresh", -1)) },
+		func() { _ = s.Store.Freshen(s.key("a"), s.meta("fresh again", -1)) },
+		func() { s.put(t, "a", "second", 1000) },
+	} {
+		change()
+		for _, st := range old {
+			st.Seen().Add(1)
+		}
+		st, again := open(), open()
+		if n := st.Seen().Load(); n != 0 {
+			t.Fatalf("after change %d somebody has noted %d", i, n)
+		}
+		st.Seen().Store(7)
+		if n := again.Seen().Load(); again.InMemory() && n != 7 {
+			t.Fatalf("after change %d: %d, 7 has been noted", i, n)
+		}
+		again.Close()
+		old = append(old, st)
+	}
+	for i, st := range old {
+		if n := st.Seen().Load(); n != 7+uint64(len(old)-1-i) {
+			t.Errorf("%d: %d", i, n)
+		}
+		st.Close()
+	}
 }
 
 func testRemoveOpen(t *testing.T, s *Subject) {
