@@ -34,9 +34,9 @@ type generations struct {
 	passed atomic.Uint64 // at which the last pass of the sweep that has ended began
 	swept  atomic.Uint64 // all up to it are; their entries have gone
 	table  atomic.Pointer[generationTable]
-	recent [2]recentFilter
-	all    generation    // of everything
-	fence  atomic.Uint64 // what was fetched before this order is not used for now; 0: all is
+	recent [len(recentNames)]recentFilter // of few names, and of more
+	all    generation                     // of everything
+	fence  atomic.Uint64                  // what was fetched before this order is not used for now; 0: all is
 	// newest orders by what is looked up together.
 	newestURL, newestHost, newestLabel atomic.Uint64
 	invalid                            invalidations

@@ -74,7 +74,8 @@ func (t *Table) ClientCA(name string) string {
 // Match returns the route of a request for host (lower case, without the
 // scheme's default port) and target (origin form as sent, or "*"). It fails with
 // ErrNoHost, ErrNoRoute or ErrAmbiguous; with ErrNoRoute comes the route that has no
-// origin. The port does not matter, nor does a final dot. Where path and host are in the usual form nothing is allocated.
+// origin. The port does not matter, nor does a final dot. Where path and host are in the
+// usual form nothing is allocated.
 func (t *Table) Match(host, target string) (*Route, error) {
 	h := t.host(host)
 	if h == nil {
