@@ -35,34 +35,37 @@ func shown(hash uint64, near uint32) uint32 {
 	return printOf(hash)
 }
 
-// bitsOf are those of a print in its word.
-func bitsOf(print uint32) uint64 { return 1<<(print&63) | 1<<(print>>6&63) }
-
-// wordOf is where they are.
-func (f *filter) wordOf(print uint32) *atomic.Uint64 {
+// wordOf is where the bits of a print are.
+func (f filter) wordOf(print uint32) *atomic.Uint64 {
 	return &f.words[int(print>>12)&(len(f.words)-1)]
 }
 
-// mayHave says whether a print may have been shown.
-func (f *filter) mayHave(print uint32) bool {
-	return f.wordOf(print).Load()&bitsOf(print) == bitsOf(print)
+// with is a word with the bits of a print.
+func with(word uint64, print uint32) uint64 {
+	return word | 1<<(print&63) | 1<<(print>>6&63)
 }
 
-// mayHaveAny says whether one of some prints may have been shown. All are looked up,
-// since mostly none has: branches cost more than they would save.
-func (f *filter) mayHaveAny(prints *[printsMax]uint32) bool {
-	words, found := f.words, uint64(0)
+// mayHave says whether a print may have been shown.
+func (f filter) mayHave(print uint32) bool {
+	word := f.wordOf(print).Load()
+	return with(word, print) == word
+}
+
+// mayHaveAny says whether one of some prints may have been shown: to this filter, and to a
+// second one that has others of the same names.
+func (f filter) mayHaveAny(second filter, prints *[printsMax]uint32) bool {
 	for _, print := range prints {
-		word := words[int(print>>12)&(len(words)-1)].Load()
-		found |= word >> (print & 63) & (word >> (print >> 6 & 63))
+		if f.mayHave(print) && second.mayHave(other(print)) {
+			return true
+		}
 	}
-	return found&1 != 0
+	return false
 }
 
 // show has the filter say yes to a print.
-func (f *filter) show(print uint32) {
+func (f filter) show(print uint32) {
 	word := f.wordOf(print)
-	word.Store(word.Load() | bitsOf(print))
+	word.Store(with(word.Load(), print))
 }
 
 // recentNames is how many prints the filters of the last purges are made for: 8 and 64 kB,
@@ -74,21 +77,20 @@ var recentNames = [...]int{1 << 12, 1 << 15}
 // second begins when the first is half full, and takes its place when that is full.
 // What readers may hold is never cleared.
 type recentFilter struct {
-	read  atomic.Pointer[sinceFilter]
-	next  *sinceFilter
-	names int // that each is made for
+	read, next *sinceFilter
+	names      int // that each is made for
 }
 
 // sinceFilter has what was purged after an order.
 type sinceFilter struct {
 	filter
 	order uint64
-	names int // the writer's
+	names int
 }
 
 func (r *recentFilter) init(names int) {
 	r.names = names
-	r.read.Store(r.since(0))
+	r.read = r.since(0)
 	r.next = r.since(0)
 }
 
@@ -99,7 +101,7 @@ func (r *recentFilter) since(order uint64) *sinceFilter {
 // show notes a name by its print; called by writers, which exclude each other, before
 // the counter moves.
 func (r *recentFilter) show(print uint32) {
-	for _, f := range []*sinceFilter{r.read.Load(), r.next} {
+	for _, f := range []*sinceFilter{r.read, r.next} {
 		f.filter.show(print)
 		f.names++
 	}
@@ -114,6 +116,6 @@ func (r *recentFilter) turn(order uint64) {
 	if r.next.names > r.names {
 		r.next = r.since(order)
 	}
-	r.read.Store(r.next)
+	r.read = r.next
 	r.next = r.since(order)
 }

@@ -30,18 +30,21 @@ const (
 
 // generations is the table and what belongs to it.
 type generations struct {
-	order  atomic.Uint64 // of the last purge or invalidation
+	// What hits read, in one line or two of the processor's cache.
+	order   atomic.Uint64 // of the last purge or invalidation
+	view    atomic.Pointer[view]
+	fence   atomic.Uint64 // what was fetched before this order is not used for now; 0: all is
+	invalid invalidations
+
 	passed atomic.Uint64 // at which the last pass of the sweep that has ended began
 	swept  atomic.Uint64 // all up to it are; their entries have gone
 	table  atomic.Pointer[generationTable]
-	recent [len(recentNames)]recentFilter // of few names, and of more
-	all    generation                     // of everything
-	fence  atomic.Uint64                  // what was fetched before this order is not used for now; 0: all is
+	all    generation // of everything
 	// newest orders by what is looked up together.
 	newestURL, newestHost, newestLabel atomic.Uint64
-	invalid                            invalidations
 
-	mu      sync.Mutex // of writers
+	mu      sync.Mutex                     // of writers
+	recent  [len(recentNames)]recentFilter // of few names, and of more
 	tallies tallies
 	room    chan struct{} // closed and replaced when entries have gone
 	sweep   chan struct{} // there is something to sweep
@@ -86,15 +89,24 @@ func newGenerationTable(entries int) *generationTable {
 	return &generationTable{slots: make([]generation, slots), filter: newFilter(slots / 2), second: newFilter(slots / 2), near: make([]uint32, slots)}
 }
 
-// mayHaveAny says whether one of the prints to which f says yes, the table's filter or
-// that of the last purges, may have been shown.
-func (t *generationTable) mayHaveAny(f *filter, prints *[printsMax]uint32) bool {
-	for _, print := range prints {
-		if f.mayHave(print) && t.second.mayHave(other(print)) {
-			return true
-		}
+// A view is the filters as they are now. What is in them changes, they do not: writers
+// publish another view before the counter moves.
+type view struct {
+	all     uint64                       // order of the last purge of everything
+	since   [len(recentNames)]uint64     // the orders after which each of the first filters has all
+	filters [len(recentNames) + 1]filter // of the last purges, of more, and of all that are not swept
+	second  filter
+}
+
+// publish is called with mu held.
+func (g *generations) publish() {
+	t := g.table.Load()
+	v := &view{all: g.all.newest(), second: t.second}
+	for i := range g.recent {
+		v.since[i], v.filters[i] = g.recent[i].read.order, g.recent[i].read.filter
 	}
-	return false
+	v.filters[len(g.recent)] = t.filter
+	g.view.Store(v)
 }
 
 // find returns the generation of a hash, or nil.
@@ -136,6 +148,7 @@ func (g *generations) init(stats *Stats) {
 	for i, names := range recentNames {
 		g.recent[i].init(names)
 	}
+	g.publish()
 	g.room, g.sweep = make(chan struct{}), make(chan struct{}, 1)
 }
 
@@ -231,6 +244,7 @@ func (g *generations) write(order uint64, marks []mark) {
 	for i := range g.recent {
 		g.recent[i].turn(max(order, g.order.Load()))
 	}
+	g.publish()
 	g.stats.PurgeEntries.Store(int64(t.used))
 }
 
@@ -306,22 +320,36 @@ func (g *generations) match(meta *store.Meta, above uint64) (m match) {
 	return m
 }
 
-// untouched says at a small cost that match would find nothing, nearly always where it
-// would. False says nothing.
+// A glance is what can be said at a small cost of what purges say of a stored response.
+type glance struct {
+	order     uint64 // of the last purge
+	checked   uint64 // up to which the response has been looked up, or forgotten
+	untouched bool   // by those between; false says nothing
+}
+
+// glance is asked as soon as a response is found, and settle when all else that is needed
+// of it has been asked of memory: what the filters have arrives together with that.
+func (g *generations) glance(meta *store.Meta, seen *atomic.Uint64) glance {
+	at := glance{order: g.order.Load(), checked: seen.Load()}
+	if above := max(at.checked, meta.Order); above < at.order { // checked is 0 before the first look
+		at.untouched = g.untouched(meta, above)
+	}
+	return at
+}
+
+// untouched says that match would find nothing, nearly always where it would.
 func (g *generations) untouched(meta *store.Meta, above uint64) bool {
-	if fence := g.fence.Load(); meta.Prints[0] == 0 || g.all.newest() > above || fence != 0 && meta.Order < fence {
+	v := g.view.Load()
+	if fence := g.fence.Load(); meta.Prints[0] == 0 || v.all > above || fence != 0 && meta.Order < fence {
 		return false
 	}
-	t, last, more := g.table.Load(), g.recent[0].read.Load(), g.recent[1].read.Load()
-	filters, at := [...]*filter{&last.filter, &more.filter, &t.filter}, 0
-	if last.order > above {
-		at = 1 // without branches: one is as likely as the other
+	at := 0
+	for i := range v.since { // without branches: one is as likely as the other
+		if v.since[i] > above {
+			at = i + 1
+		}
 	}
-	if more.order > above {
-		at = 2
-	}
-	f := filters[at]
-	if f.mayHaveAny(&meta.Prints) && t.mayHaveAny(f, &meta.Prints) {
+	if v.filters[at].mayHaveAny(v.second, &meta.Prints) {
 		return false
 	}
 	return g.invalid.newest.Load() <= above || g.invalid.match(meta, above) == 0
@@ -333,24 +361,28 @@ func (m *match) look(t *generationTable, hash, above uint64) {
 	}
 }
 
-// admits says whether a stored response may still be used, stale or not. What has been
-// found out is noted in seen, the order up to which purges have been looked up, or
-// forgotten, and counted where p, the decoded header, is in memory.
+// admits says whether a stored response may still be used, stale or not. p is its decoded
+// header.
 func (g *generations) admits(meta *store.Meta, p *response, seen *atomic.Uint64, inMemory bool) bool {
-	order := g.order.Load()
-	checked := seen.Load()
+	return g.settle(g.glance(meta, seen), meta, p, seen, inMemory)
+}
+
+// settle is admits, after a glance. What has been found out is noted in seen, the order up
+// to which purges have been looked up, or forgotten, and counted where p is in memory.
+func (g *generations) settle(at glance, meta *store.Meta, p *response, seen *atomic.Uint64, inMemory bool) bool {
+	order, checked := at.order, at.checked
 	if checked >= order {
 		if checked == forgotten {
 			g.stats.PurgedFound.Add(1)
 		}
 		return checked != forgotten
 	}
-	above := max(checked, meta.Order) // it is 0 before the first look
+	above := max(checked, meta.Order)
 	if above >= order {
 		return true
 	}
 	var m match
-	if !g.untouched(meta, above) {
+	if !at.untouched {
 		m = g.match(meta, above)
 	}
 	if m.hard == 0 && m.fenced {
@@ -402,6 +434,7 @@ func (g *generations) forget(order uint64) {
 	}
 	g.swept.Store(order)
 	g.rebuild(0)
+	g.publish()
 	close(g.room)
 	g.room = make(chan struct{})
 }

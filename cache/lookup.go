@@ -28,8 +28,12 @@ func (c *Cache) Lookup(r *Request) (Hit, bool) {
 		return Hit{}, false
 	}
 	p := stored.Value().(*response)
-	if p.varyBy != nil || p.trailers != nil || p.sliced || conds.multipleRanges() || p.usable(now) != useFresh ||
-		conds.authorization && !p.has(flagAuthorized) || !conds.admits(p) {
+	if p.varyBy != nil || p.trailers != nil || p.sliced || p.usable(now) != useFresh {
+		stored.Close()
+		return Hit{}, false
+	}
+	purges := c.purges.glance(stored.Meta(), stored.Seen())
+	if conds.multipleRanges() || conds.authorization && !p.has(flagAuthorized) || !conds.admits(p) {
 		stored.Close()
 		return Hit{}, false
 	}
@@ -43,7 +47,7 @@ func (c *Cache) Lookup(r *Request) (Hit, bool) {
 	hit := Hit{stored: stored, resp: p, cache: c, request: r}
 	hit.answer(&conds, now)
 	// Last, when all else of p has been asked of memory, for which noting the order waits.
-	if !c.admits(&stored) || p.usable(now) != useFresh {
+	if !c.purges.settle(purges, stored.Meta(), p, stored.Seen(), stored.InMemory()) || p.usable(now) != useFresh {
 		stored.Close()
 		return Hit{}, false
 	}

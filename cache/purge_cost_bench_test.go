@@ -32,9 +32,11 @@ const (
 	// how many come before: what those of the other kind wrote leaves the processor's
 	// caches at the cost of who comes after them.
 	costRound = 20_000
-	// costStanding is in the table at first. Some hundred rounds bring it to what there
-	// is at 1,000 purges a second while the sweep walks over ten million records.
+	// costStanding purges come before anything is measured, and costBetween hits between two
+	// of them, as one thread makes in a millisecond. Some hundred rounds bring them to what
+	// there is at 1,000 purges a second while the sweep walks over ten million records.
 	costStanding = 45_000
+	costBetween  = 500
 	// costLate purges are made at once at most.
 	costLate = 20
 )
@@ -121,9 +123,13 @@ func measureCost(b *testing.B, c *Cache, look func(i int), pick pick) {
 	at := [2]*Cache{elsewhere.cache, c}
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
+	g := &c.purges
 	for i := range costStanding {
 		if _, err := c.Purge([]Purge{otherPurge(i)}); err != nil {
 			b.Fatal(err)
+		}
+		for range costBetween {
+			look(pick())
 		}
 	}
 	purge := make(chan int) // at which
@@ -151,7 +157,6 @@ func measureCost(b *testing.B, c *Cache, look func(i int), pick pick) {
 			}
 		}
 	}()
-	g := &c.purges
 	round := func() float64 {
 		began := threadTime(b)
 		for range costRound {
@@ -160,7 +165,7 @@ func measureCost(b *testing.B, c *Cache, look func(i int), pick pick) {
 		return float64(threadTime(b)-began) / costRound
 	}
 	var quiet, more []float64
-	var purged, worked float64
+	var purged, worked, entries float64
 	for b.Loop() {
 		order := g.order.Load()
 		g.order.Store(0) // nothing is newer than any record's last look
@@ -174,6 +179,7 @@ func measureCost(b *testing.B, c *Cache, look func(i int), pick pick) {
 		purged, worked = purged+float64(g.order.Load()-from), worked+with*costRound/1e9
 		purge <- 0
 		quiet, more = append(quiet, without), append(more, with-without)
+		entries += float64(c.stats.PurgeEntries.Load())
 	}
 	close(purge)
 	<-done
@@ -182,7 +188,7 @@ func measureCost(b *testing.B, c *Cache, look func(i int), pick pick) {
 	b.ReportMetric(standardError(more), "more-se-ns/hit")
 	b.ReportMetric(midmean(more), "more-mid-ns/hit")
 	b.ReportMetric(purged/worked, "purges/s")
-	b.ReportMetric(float64(c.stats.PurgeEntries.Load()), "entries")
+	b.ReportMetric(entries/float64(len(more)), "entries")
 	b.ReportMetric(0, "ns/op")
 }
 

@@ -46,20 +46,20 @@ type Hash struct{ Hi, Lo uint64 }
 
 // Meta is what the store knows of an object beside its body.
 type Meta struct {
-	// Header is the cache's encoding of status, fields and what it needs to
-	// judge them. Opaque here. At most HeaderMax bytes.
-	Header []byte
+	// Order is the node's purge counter at the start of the fetch: a purge with
+	// a higher number forgets the object, whatever the clocks say.
+	Order uint64
 	// Length of the body in bytes, -1 in Create while it is unknown. Commit
 	// checks it against what was written.
 	Length int64
+	// Header is the cache's encoding of status, fields and what it needs to
+	// judge them. Opaque here. At most HeaderMax bytes.
+	Header []byte
 	// Instants in Unix nanoseconds. Stored: when the response was received (or
 	// last freshened). FreshUntil: fresh before this instant. KeepUntil: of no
 	// use from here on, not even stale or to be validated; such objects are
 	// evicted before others. 0 is no end.
 	Stored, FreshUntil, KeepUntil int64
-	// Order is the node's purge counter at the start of the fetch: a purge with
-	// a higher number forgets the object, whatever the clocks say.
-	Order uint64
 	// URL, Host and Groups are hashes (Hasher.Sum) of what a purge can name.
 	URL, Host uint64
 	Groups    []uint64
