@@ -35,7 +35,7 @@ type Keeper interface {
 	// disk, or no longer.
 	SetLeaving(leaving func(store.Stored))
 	// Walk calls do for what is in memory; Sweep asks a judge of all there is.
-	Walk(ctx context.Context, do func(key string, s store.Stored)) error
+	Walk(ctx context.Context, do func(s store.Stored)) error
 	Sweep(ctx context.Context, s store.Sweep) error
 	Stats() store.Stats
 }

@@ -157,6 +157,25 @@ func TestPurgesFull(t *testing.T) {
 	})
 }
 
+// Walks over memory may come one after the other, those over a disk leave it alone most of
+// the time.
+func TestPauseAfterSweep(t *testing.T) {
+	for _, tt := range []struct{ memory, disk, pause time.Duration }{
+		{0, 0, time.Second}, {10 * time.Second, 0, 10 * time.Second}, {0, 10 * time.Second, 40 * time.Second},
+		{10 * time.Second, 20 * time.Second, 90 * time.Second}, {0, time.Hour, 10 * time.Minute},
+	} {
+		if pause := pauseAfter(tt.memory, tt.disk); pause != tt.pause {
+			t.Errorf("memory %v, disk %v: %v", tt.memory, tt.disk, pause)
+		}
+	}
+	synctest.Test(t, func(t *testing.T) {
+		b, _ := purgeBed(t, 1)
+		if pause, err := b.cache.pass(t.Context(), func() bool { return false }); pause != sweepPause || err != nil {
+			t.Error(pause, err)
+		}
+	})
+}
+
 // No Lookup that begins after a purge has returned finds what it named, while others
 // purge, sweep and store.
 func TestLookupAgainstPurge(t *testing.T) {
@@ -165,7 +184,7 @@ func TestLookupAgainstPurge(t *testing.T) {
 	var group sync.WaitGroup
 	group.Go(func() {
 		for ctx.Err() == nil {
-			if err := b.cache.pass(ctx); err != nil && ctx.Err() == nil {
+			if _, err := b.cache.pass(ctx, b.cache.purges.crowded); err != nil && ctx.Err() == nil {
 				t.Error(err)
 			}
 		}

@@ -33,9 +33,10 @@ const (
 	// caches at the cost of who comes after them.
 	costRound = 20_000
 	// costStanding purges come before anything is measured, and costBetween hits between two
-	// of them, as one thread makes in a millisecond. Some hundred rounds bring them to what
-	// there is at 1,000 purges a second while the sweep walks over ten million records.
-	costStanding = 45_000
+	// of them, as one thread makes in a millisecond: as many as come while the sweep walks
+	// over ten million records, for which it takes a fourth of a processor. Some hundred
+	// rounds bring them to three times as many, what there is when the next pass ends.
+	costStanding = 12_000
 	costBetween  = 500
 	// costLate purges are made at once at most.
 	costLate = 20
@@ -116,9 +117,11 @@ func costMeta(c *Cache, r *Request, i int, hashes []uint64) store.Meta {
 // While they are quiet another cache is purged as often: that another processor works,
 // perhaps on the same core, is not what purges cost those who hit.
 func measureCost(b *testing.B, c *Cache, look func(i int), pick pick) {
-	if err := c.pass(b.Context()); err != nil { // those of the last measurement leave the table
+	began := time.Now()
+	if _, err := c.pass(b.Context(), func() bool { return true }); err != nil { // those of the last measurement leave the table
 		b.Fatal(err)
 	}
+	pass := time.Since(began)
 	elsewhere, _ := purgeBed(b, 0)
 	at := [2]*Cache{elsewhere.cache, c}
 	runtime.LockOSThread()
@@ -189,6 +192,7 @@ func measureCost(b *testing.B, c *Cache, look func(i int), pick pick) {
 	b.ReportMetric(midmean(more), "more-mid-ns/hit")
 	b.ReportMetric(purged/worked, "purges/s")
 	b.ReportMetric(entries/float64(len(more)), "entries")
+	b.ReportMetric(pass.Seconds(), "s/sweep")
 	b.ReportMetric(0, "ns/op")
 }
 
@@ -253,20 +257,18 @@ func BenchmarkPurgeCostOfCheck(b *testing.B) {
 	}
 }
 
-// BenchmarkPurgeCostOfHit is all of a hit. No sweep runs: each would begin with the first
-// purge of a round, and slow those that follow down as any work beside them does.
-func BenchmarkPurgeCostOfHit(b *testing.B) {
+// costBed returns a cache with n responses in memory, as costTarget and costMeta say.
+func costBed(b *testing.B, n int) *bed {
 	defer debug.SetGCPercent(debug.SetGCPercent(20))
-	n := costRecords(b)
 	bed, _ := purgeBed(b, 1)
-	c, keep := bed.cache, bed.cache.store
+	keep := bed.cache.store
 	header := (&response{status: 200, freshUntil: 1 << 62}).encode()
-	r := bed.request("GET", "/", Field{"accept", "*/*"})
+	r := bed.request("GET", "/")
 	var target []byte
 	for i := range n {
 		target = costTarget(target[:0], i)
 		r.Target = string(target)
-		meta := costMeta(c, r, i, make([]uint64, 0, 14))
+		meta := costMeta(bed.cache, r, i, make([]uint64, 0, 14))
 		meta.Header = header
 		writer, err := keep.Create(keep.Hasher().Key(string(appendKey(nil, r))), meta)
 		if err != nil {
@@ -282,17 +284,46 @@ func BenchmarkPurgeCostOfHit(b *testing.B) {
 		stored.Close()
 	}
 	runtime.GC()
-	debug.SetGCPercent(-1)
+	return bed
+}
+
+// BenchmarkPurgeCostOfHit is all of a hit. No sweep runs: each would begin with the first
+// purge of a round, and slow those that follow down as any work beside them does.
+func BenchmarkPurgeCostOfHit(b *testing.B) {
+	n := costRecords(b)
+	bed := costBed(b, n)
+	defer debug.SetGCPercent(debug.SetGCPercent(-1))
+	r := bed.request("GET", "/", Field{"accept", "*/*"})
+	var target []byte
 	look := func(i int) {
 		target = costTarget(target[:0], i)
 		r.Target = text(target)
-		hit, ok := c.Lookup(r)
+		hit, ok := bed.cache.Lookup(r)
 		if !ok {
 			b.Fatal("no hit: ", fmt.Sprint(r.Target))
 		}
 		hit.Release()
 	}
 	for _, p := range costPicks(n) {
-		b.Run(p.name, func(b *testing.B) { measureCost(b, c, look, p.pick) })
+		b.Run(p.name, func(b *testing.B) { measureCost(b, bed.cache, look, p.pick) })
 	}
+}
+
+// BenchmarkSweep is a pass of the sweep over memory, without its rests, when purges wait.
+func BenchmarkSweep(b *testing.B) {
+	n := costRecords(b)
+	bed := costBed(b, n)
+	for i := 0; b.Loop(); {
+		b.StopTimer()
+		for to := i + costStanding; i < to; i++ {
+			if _, err := bed.cache.Purge([]Purge{otherPurge(i)}); err != nil {
+				b.Fatal(err)
+			}
+		}
+		b.StartTimer()
+		if _, err := bed.cache.pass(b.Context(), func() bool { return true }); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(n), "ns/record")
 }

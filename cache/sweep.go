@@ -14,11 +14,12 @@ import (
 )
 
 const (
-	// A pass begins so long after the end of the last one, or several times as long
-	// as that took, for the disk's sake; when the table gets full it begins at once.
-	sweepPause    = time.Second
-	sweepPauseMax = 10 * time.Minute
-	sweepPauseBy  = 4
+	// A pass begins so long after the end of the last one, or as long as that walked over
+	// memory and several times as long as over the disk; when the table gets full it
+	// begins at once.
+	sweepPause       = time.Second
+	sweepPauseMax    = 10 * time.Minute
+	sweepPauseByDisk = 4
 	// crowded is the share of the table from which the sweep hurries.
 	crowded = 0.5
 )
@@ -40,8 +41,7 @@ func (c *Cache) Run(ctx context.Context) error {
 		if !c.purges.pending() || time.Now().Before(next) && !c.purges.crowded() {
 			continue
 		}
-		began := time.Now()
-		err := c.pass(ctx)
+		pause, err := c.pass(ctx, c.purges.crowded)
 		if err != nil && ctx.Err() == nil {
 			c.stats.SweepsFailed.Add(1)
 			if failed == nil {
@@ -49,17 +49,20 @@ func (c *Cache) Run(ctx context.Context) error {
 			}
 		}
 		failed = err
-		next = time.Now().Add(min(max(sweepPause, sweepPauseBy*time.Since(began)), sweepPauseMax))
+		next = time.Now().Add(pause)
 	}
 }
 
-// pass walks over all that is stored.
-func (c *Cache) pass(ctx context.Context) error {
+// pass walks over all that is stored, with rests unless there is need to hurry. The next
+// one is to begin after a pause.
+func (c *Cache) pass(ctx context.Context, hurry func() bool) (pause time.Duration, err error) {
 	g := &c.purges
+	began := time.Now()
+	var memory time.Duration
 	order := g.order.Load()
 	g.tallies.reset(g.passed.Load(), order)
 	objects := int64(0)
-	inMemory := func(_ string, s store.Stored) *store.Meta {
+	inMemory := func(s store.Stored) *store.Meta {
 		objects++
 		g.find(s)
 		kept := c.judge(s.Meta())
@@ -68,7 +71,7 @@ func (c *Cache) pass(ctx context.Context) error {
 		}
 		return kept
 	}
-	onDisk := func(_ string, meta *store.Meta) *store.Meta {
+	onDisk := func(meta *store.Meta) *store.Meta {
 		kept, m := c.judgeMatch(meta)
 		if kept == nil {
 			c.stats.Swept.Add(1)
@@ -79,16 +82,25 @@ func (c *Cache) pass(ctx context.Context) error {
 		return kept
 	}
 	passed := g.passed.Load()
-	err := c.store.Sweep(ctx, store.Sweep{Memory: inMemory, Disk: onDisk, Order: order, Hurry: g.crowded,
-		MemoryDone: func() { g.tallies.memoryDone(order, objects, c.onlyOnDisk(objects)) }})
+	memoryDone := func() {
+		g.tallies.memoryDone(order, objects, c.onlyOnDisk(objects))
+		memory = time.Since(began)
+	}
+	err = c.store.Sweep(ctx, store.Sweep{Memory: inMemory, Disk: onDisk, Order: order, Hurry: hurry, MemoryDone: memoryDone})
+	pause = pauseAfter(memory, time.Since(began)-memory)
 	if err != nil {
-		return err
+		return pause, err
 	}
 	c.stats.Sweeps.Add(1)
 	g.tallies.done(passed, order)
 	g.passed.Store(order)
 	c.retire()
-	return nil
+	return pause, nil
+}
+
+// pauseAfter is how long the sweep rests after a pass over memory and disk.
+func pauseAfter(memory, disk time.Duration) time.Duration {
+	return min(max(sweepPause, memory+sweepPauseByDisk*disk), sweepPauseMax)
 }
 
 // retire lets go of what is swept.
@@ -107,7 +119,7 @@ func (c *Cache) judge(meta *store.Meta) *store.Meta {
 }
 
 func (c *Cache) judgeMatch(meta *store.Meta) (*store.Meta, match) {
-	if meta.Order >= c.purges.order.Load() {
+	if meta.Order >= c.purges.order.Load() || c.purges.untouched(meta, meta.Order) {
 		return meta, match{}
 	}
 	m := c.purges.match(meta, meta.Order)
@@ -150,7 +162,7 @@ func (c *Cache) CountPurge(ctx context.Context, all []Purge) (PurgeCount, error)
 		everything, soft = everything || m.kind == PurgeEverything, soft && m.soft
 	}
 	var matched, objects int64
-	err = c.store.Walk(ctx, func(_ string, s store.Stored) {
+	err = c.store.Walk(ctx, func(s store.Stored) {
 		meta := s.Meta()
 		objects++
 		named := everything || hashes[meta.URL] || hashes[meta.Host] ||

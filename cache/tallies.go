@@ -173,7 +173,7 @@ func (c *Cache) countMemory(ctx context.Context) error {
 	g := &c.purges
 	began, upTo := time.Now(), g.order.Load()
 	objects := int64(0)
-	err := c.store.Walk(ctx, func(_ string, s store.Stored) {
+	err := c.store.Walk(ctx, func(s store.Stored) {
 		objects++
 		g.find(s)
 	})

@@ -19,8 +19,8 @@ import (
 type Sweep struct {
 	// Memory judges what is in memory, Disk what is on disk and not in memory. A Stored
 	// that is given here, or by SetLeaving and Walk, has no body.
-	Memory func(key string, s Stored) *Meta
-	Disk   func(key string, m *Meta) *Meta
+	Memory func(s Stored) *Meta
+	Disk   func(m *Meta) *Meta
 	// MemoryDone is called when all that was in memory has been judged.
 	MemoryDone func()
 	// Order: objects of this Order and above need not be judged.
@@ -34,7 +34,8 @@ type Sweep struct {
 const (
 	sweepWork = 2 * time.Millisecond
 	sweepRest = 3 * sweepWork
-	// sweepStep is how many objects are judged between two looks at the clock.
+	// sweepStep is how many objects are asked of memory together, and judged between two
+	// looks at the clock.
 	sweepStep = 64
 )
 
@@ -89,26 +90,50 @@ func (t *Tiered) SetLeaving(leaving func(Stored)) { t.memory.leaving = leaving }
 
 // Walk calls do for each object in memory, without pauses. What comes or goes meanwhile
 // may be missed.
-func (t *Tiered) Walk(ctx context.Context, do func(key string, s Stored)) error {
+func (t *Tiered) Walk(ctx context.Context, do func(s Stored)) error {
 	p := &pace{ctx: ctx, since: time.Now(), hurry: func() bool { return true }}
-	return t.eachInMemory(p, func(o *object) {
-		do(o.text, o.record.Load().stored())
-	})
+	return t.eachInMemory(p, func(_ *object, _ *record, s Stored) { do(s) })
 }
 
-func (t *Tiered) eachInMemory(p *pace, do func(*object)) error {
+// eachInMemory asks memory for many objects, then for all their records, before it does
+// anything with the first: in a large tier a walk is nearly all waiting for them.
+func (t *Tiered) eachInMemory(p *pace, do func(*object, *record, Stored)) error {
+	var objects [sweepStep]*object
+	var records [sweepStep]*record
+	var all [sweepStep]Stored
+	n := 0
+	flush := func() error {
+		for i, o := range objects[:n] {
+			records[i] = o.record.Load()
+		}
+		for i, r := range records[:n] {
+			all[i] = r.stored()
+		}
+		for i, o := range objects[:n] {
+			do(o, records[i], all[i])
+			if err := p.step(); err != nil {
+				return err
+			}
+		}
+		n = 0
+		return p.ctx.Err()
+	}
 	for i := range t.memory.index.shards {
 		table := t.memory.index.shards[i].table.Load()
 		for j := range table.slots {
-			if o := table.slots[j].object.Load(); o != nil {
-				do(o)
-				if err := p.step(); err != nil {
+			o := table.slots[j].object.Load()
+			if o == nil {
+				continue
+			}
+			objects[n] = o
+			if n++; n == sweepStep {
+				if err := flush(); err != nil {
 					return err
 				}
 			}
 		}
 	}
-	return p.ctx.Err()
+	return flush()
 }
 
 // Sweep walks over all objects. On nil, everything has been judged and what was
@@ -118,9 +143,8 @@ func (t *Tiered) Sweep(ctx context.Context, s Sweep) error {
 		t.stripes[i].read()
 	}
 	p := &pace{ctx: ctx, hurry: s.Hurry, since: time.Now()}
-	err := t.eachInMemory(p, func(o *object) {
-		r := o.record.Load()
-		if now := s.Memory(o.text, r.stored()); now != &r.meta {
+	err := t.eachInMemory(p, func(o *object, r *record, stored Stored) {
+		if now := s.Memory(stored); now != &r.meta {
 			t.sweepObject(o, r, now)
 		}
 	})
@@ -168,7 +192,7 @@ func (t *Tiered) drop(key Key) {
 }
 
 // sweepRecord judges an object on disk.
-func (t *Tiered) sweepRecord(v *volume, h *objectHead, word slotWord, judge func(string, *Meta) *Meta) {
+func (t *Tiered) sweepRecord(v *volume, h *objectHead, word slotWord, judge func(*Meta) *Meta) {
 	key := Key{h.hash, h.key}
 	stripe := t.stripe(key.Hash)
 	stripe.mu.Lock()
@@ -180,7 +204,7 @@ func (t *Tiered) sweepRecord(v *volume, h *objectHead, word slotWord, judge func
 	if inMemory != nil && !t.refuses(&inMemory.record.Load().meta) && !t.refuses(&h.meta) {
 		return
 	}
-	now := judge(h.key, &h.meta)
+	now := judge(&h.meta)
 	if now == &h.meta {
 		return
 	}

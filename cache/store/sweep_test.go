@@ -116,8 +116,9 @@ func TestSweep(t *testing.T) {
 		t.Fatal(err)
 	}
 	var inMemory, onDisk []string
-	judge := func(seen *[]string) func(string, *Meta) *Meta {
-		return func(key string, m *Meta) *Meta {
+	judge := func(seen *[]string) func(*Meta) *Meta {
+		return func(m *Meta) *Meta {
+			key := keys[m.Order]
 			*seen = append(*seen, key)
 			switch {
 			case len(key) >= 4 && key[:4] == "gone":
@@ -156,6 +157,33 @@ func TestSweep(t *testing.T) {
 	}
 }
 
+// A sweep and a walk over memory, which ask for many objects at once, reach each once.
+func TestSweepReachesAllInMemory(t *testing.T) {
+	ctx := context.Background()
+	for _, n := range []int{0, 1, sweepStep - 1, sweepStep, sweepStep + 1, 3*sweepStep + 7} {
+		b := openTiered(t, t.TempDir()).start(t)
+		for i := range n {
+			if err := b.put(t, fmt.Sprint(i), 10, Meta{Order: uint64(i)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		seen := make([]int, n)
+		count := func(s Stored) *Meta { seen[s.Meta().Order]++; return s.Meta() }
+		ignore := func(m *Meta) *Meta { return m }
+		if err := b.Sweep(ctx, Sweep{Memory: count, Disk: ignore}); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Walk(ctx, func(s Stored) { count(s) }); err != nil {
+			t.Fatal(err)
+		}
+		for i, times := range seen {
+			if times != 2 {
+				t.Errorf("of %d: %d was seen %d times", n, i, times)
+			}
+		}
+	}
+}
+
 // Segments whose objects are all newer than the purges are not read, others are.
 func TestSweepSkipsSegments(t *testing.T) {
 	b := openTiered(t, t.TempDir()).start(t)
@@ -172,8 +200,8 @@ func TestSweepSkipsSegments(t *testing.T) {
 		seen  int
 	}{{10, 0}, {11, 2}, {13, 4}, {12, 2}} {
 		seen := 0
-		keep := func(_ string, m *Meta) *Meta { return m }
-		err := b.Sweep(context.Background(), Sweep{Memory: unprepared(keep), Order: tt.order, Disk: func(_ string, m *Meta) *Meta {
+		keep := func(m *Meta) *Meta { return m }
+		err := b.Sweep(context.Background(), Sweep{Memory: unprepared(keep), Order: tt.order, Disk: func(m *Meta) *Meta {
 			seen++
 			return m
 		}})
@@ -299,14 +327,13 @@ func TestSweepMissesNothing(t *testing.T) {
 		for k := range before {
 			before[k] = purged[k].Load()
 		}
-		ask := func(_ string, m *Meta) *Meta { return judge(m) }
-		if err := b.Sweep(ctx, Sweep{Memory: unprepared(ask), Disk: ask, Order: order.Load()}); err != nil {
+		if err := b.Sweep(ctx, Sweep{Memory: unprepared(judge), Disk: judge, Order: order.Load()}); err != nil {
 			t.Fatal(err)
 		}
-		look := func(where string) func(string, *Meta) *Meta {
-			return func(key string, m *Meta) *Meta {
+		look := func(where string) func(*Meta) *Meta {
+			return func(m *Meta) *Meta {
 				if m.Order < before[m.URL] {
-					t.Errorf("%s in %s is of %d, purged at %d", key, where, m.Order, before[m.URL])
+					t.Errorf("%d in %s is of %d, purged at %d", m.URL, where, m.Order, before[m.URL])
 				}
 				return m
 			}
@@ -323,6 +350,6 @@ func TestSweepMissesNothing(t *testing.T) {
 }
 
 // unprepared is a judge that does not look at what Prepare made.
-func unprepared(judge func(string, *Meta) *Meta) func(string, Stored) *Meta {
-	return func(key string, s Stored) *Meta { return judge(key, s.Meta()) }
+func unprepared(judge func(*Meta) *Meta) func(Stored) *Meta {
+	return func(s Stored) *Meta { return judge(s.Meta()) }
 }
