@@ -2,29 +2,35 @@ package cache
 
 // filters.go tells those who hit at the least cost that nothing was purged of what a
 // stored response belongs to: most have only a few purges to make up for, and the
-// names of those few are in a filter that stays in the processor's first cache.
+// names of those few are in a filter that stays in the processor's near caches.
 
-import (
-	"math/bits"
-	"sync/atomic"
+import "math/bits"
+
+// A print is the part of a hash that filters need: which word, in the upper 17 bits, and
+// four bits of that in the lower 15. Never 0, which is no print.
+const (
+	printBits  = 15
+	wordsMax   = 1 << (32 - printBits)
+	printOfAll = 1<<printBits - 1
 )
 
-// A filter is a Bloom filter of prints with at least 16 bits for each of the names that
-// it is made for, two of which are set, in one word. It tells that a name is not there:
-// five of six records learn so, where it is full, of all that they are looked up by.
-// Bits are set by one at a time and never cleared.
-type filter struct{ words []atomic.Uint64 }
+// printMasks are what the lower bits of a print can be.
+var printMasks = func() (masks []uint32) {
+	for m := range uint32(1 << printBits) {
+		if bits.OnesCount32(m) == 4 {
+			masks = append(masks, m)
+		}
+	}
+	return masks
+}()
 
-func newFilter(names int) filter {
-	return filter{make([]atomic.Uint64, max(1, 1<<bits.Len(uint(names-1))/4))}
+func printOf(hash uint64) uint32 {
+	return uint32(hash>>32)<<printBits | printMasks[hash>>49*uint64(len(printMasks))>>15]
 }
-
-// printOf is the part of a hash that a filter needs; never 0, which is no print.
-func printOf(hash uint64) uint32 { return max(uint32(hash>>32), 1) }
 
 // other is another print of what has a print: a second filter, of those, is wrong about
 // others than the first.
-func other(print uint32) uint32 { return max(bits.ReverseBytes32(print*0x9E3779B1), 1) }
+func other(print uint32) uint32 { return printOf(uint64(print) * 0x9E3779B97F4A7C15) }
 
 // shown is the print that records have of what has a hash: near, or where that is 0 the
 // hash's own.
@@ -35,43 +41,61 @@ func shown(hash uint64, near uint32) uint32 {
 	return printOf(hash)
 }
 
-// wordOf is where the bits of a print are.
-func (f filter) wordOf(print uint32) *atomic.Uint64 {
-	return &f.words[int(print>>12)&(len(f.words)-1)]
-}
+// A filter is a Bloom filter of prints, all bits of one in one word (Putze, Sanders,
+// Singler, "Cache-, Hash- and Space-Efficient Bloom Filters", 2007). It tells that a name
+// is not there: four of five records learn so of all that they are looked up by, where a
+// filter has as many names as words. Bits of names that were shown are 0, those of a print
+// 1, so that a look is a test of one by the other: there are fourteen for a hit.
+//
+// One at a time shows, while others look. They do so out of the race detector's sight,
+// for there is nothing atomic of 16 bits; the memory model promises that a read of a word
+// or less finds what was written before or meanwhile, and what a purge has to show it has
+// shown when the counter moves, which all read first.
+type filter struct{ words []uint16 }
 
-// with is a word with the bits of a print.
-func with(word uint64, print uint32) uint64 {
-	return word | 1<<(print&63) | 1<<(print>>6&63)
+// newFilter returns a filter of two bytes for each name, up to 256 kB.
+func newFilter(names int) filter {
+	words := make([]uint16, min(max(1, 1<<bits.Len(uint(names-1))), wordsMax))
+	for i := range words {
+		words[i] = printOfAll
+	}
+	return filter{words}
 }
 
 // mayHave says whether a print may have been shown.
+//
+//go:norace
 func (f filter) mayHave(print uint32) bool {
-	word := f.wordOf(print).Load()
-	return with(word, print) == word
+	return f.words[print>>printBits&uint32(len(f.words)-1)]&uint16(print) == 0
 }
 
 // mayHaveAny says whether one of some prints may have been shown: to this filter, and to a
 // second one that has others of the same names.
+//
+//go:norace
 func (f filter) mayHaveAny(second filter, prints *[printsMax]uint32) bool {
+	words, last := f.words, uint32(len(f.words)-1)
 	for _, print := range prints {
-		if f.mayHave(print) && second.mayHave(other(print)) {
+		if words[print>>printBits&last]&uint16(print) == 0 && second.mayHaveOther(print) {
 			return true
 		}
 	}
 	return false
 }
 
+// mayHaveOther is apart from what is asked often.
+//
+//go:noinline
+func (f filter) mayHaveOther(print uint32) bool { return f.mayHave(other(print)) }
+
 // show has the filter say yes to a print.
 func (f filter) show(print uint32) {
-	word := f.wordOf(print)
-	word.Store(with(word.Load(), print))
+	f.words[print>>printBits&uint32(len(f.words)-1)] &^= uint16(print)
 }
 
-// recentNames is how many prints the filters of the last purges are made for: 8 and 64 kB,
-// which the processor keeps near. The table's own has some hundred when many purges wait
-// for the sweep.
-var recentNames = [...]int{1 << 12, 1 << 15}
+// recentNames is how many prints the filters of the last purges are made for: 2, 16 and
+// 64 kB, the smaller of which the processor keeps near.
+var recentNames = [...]int{1 << 10, 1 << 13, 1 << 15}
 
 // A recentFilter has the names of all purges since some order. Two are written; the
 // second begins when the first is half full, and takes its place when that is full.

@@ -86,7 +86,7 @@ type generationTable struct {
 
 func newGenerationTable(entries int) *generationTable {
 	slots := max(slotsMin, 1<<bits.Len(uint(2*entries-1)))
-	return &generationTable{slots: make([]generation, slots), filter: newFilter(slots / 2), second: newFilter(slots / 2), near: make([]uint32, slots)}
+	return &generationTable{slots: make([]generation, slots), filter: newFilter(slots / 2), second: newFilter(slots), near: make([]uint32, slots)}
 }
 
 // A view is the filters as they are now. What is in them changes, they do not: writers
@@ -94,7 +94,7 @@ func newGenerationTable(entries int) *generationTable {
 type view struct {
 	all     uint64                       // order of the last purge of everything
 	since   [len(recentNames)]uint64     // the orders after which each of the first filters has all
-	filters [len(recentNames) + 1]filter // of the last purges, of more, and of all that are not swept
+	filters [len(recentNames) + 1]filter // of the last purges, of more, of yet more, and of all that are not swept
 	second  filter
 }
 
@@ -104,6 +104,9 @@ func (g *generations) publish() {
 	v := &view{all: g.all.newest(), second: t.second}
 	for i := range g.recent {
 		v.since[i], v.filters[i] = g.recent[i].read.order, g.recent[i].read.filter
+		if len(t.filter.words) <= len(v.filters[i].words) {
+			v.filters[i] = t.filter // which knows more, and of two of a size one stays near
+		}
 	}
 	v.filters[len(g.recent)] = t.filter
 	g.view.Store(v)
@@ -376,6 +379,9 @@ func (g *generations) settle(at glance, meta *store.Meta, p *response, seen *ato
 			g.stats.PurgedFound.Add(1)
 		}
 		return checked != forgotten
+	}
+	if at.untouched && seen.CompareAndSwap(checked, order) {
+		return true
 	}
 	above := max(checked, meta.Order)
 	if above >= order {
