@@ -7,7 +7,7 @@ package cache
 import "math/bits"
 
 // A print is the part of a hash that filters need: which word, in the upper 17 bits, and
-// four bits of that in the lower 15. Never 0, which is no print.
+// three or four bits of that in the lower 15. Never 0, which is no print.
 const (
 	printBits  = 15
 	wordsMax   = 1 << (32 - printBits)
@@ -17,7 +17,7 @@ const (
 // printMasks are what the lower bits of a print can be.
 var printMasks = func() (masks []uint32) {
 	for m := range uint32(1 << printBits) {
-		if bits.OnesCount32(m) == 4 {
+		if n := bits.OnesCount32(m); n == 3 || n == 4 {
 			masks = append(masks, m)
 		}
 	}

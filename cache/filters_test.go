@@ -66,7 +66,7 @@ func TestFiltersTellMuch(t *testing.T) {
 		recent[i].init(names)
 	}
 	order := uint64(0)
-	for _, tt := range []struct{ purges, first, both int }{{25_000, 5, 200}, {50_000, 5, 200}, {100_000, 5, 50}, {200_000, 2, 4}} {
+	for _, tt := range []struct{ purges, first, both int }{{25_000, 5, 200}, {50_000, 5, 200}, {100_000, 5, 100}, {200_000, 2, 4}} {
 		table := newGenerationTable(tt.purges)
 		for range tt.purges {
 			hash := rng.Uint64()
