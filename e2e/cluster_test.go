@@ -97,6 +97,18 @@ func together(t *testing.T, all ...*member) bool {
 	return true
 }
 
+// serving waits until a node serves: who comes back is fenced until it has compared
+// with the others. It returns its address in the cluster.
+func (m *member) serving(t *testing.T) (address string) {
+	t.Helper()
+	eventually(t, m.name+" serves", func() bool {
+		_, rest, serves := strings.Cut(edge(t, "status", "--data", m.data), "serving at ")
+		address, _, _ = strings.Cut(rest, ",")
+		return serves
+	})
+	return address
+}
+
 // free gives addresses on these hosts.
 func free(t *testing.T, hosts ...string) (addresses []string) {
 	t.Helper()
@@ -155,8 +167,9 @@ func TestClusterOfRealNodes(t *testing.T) {
 		eventually(t, m.name+" is back", func() bool { return together(t, all...) })
 	}
 
-	seed := strings.TrimSpace(strings.Split(edge(t, "status", "--data", a.data), "serving at ")[1])
-	seed = seed[:strings.IndexByte(seed, ',')]
+	b.serving(t)
+	c.serving(t)
+	seed := a.serving(t)
 	clusterOf(t, free(t, "127.0.0.1"), func(_ int, v map[string]string) {
 		v["name"], v["seeds"] = "stranger", fmt.Sprintf("%q", seed)
 	})

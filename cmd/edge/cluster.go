@@ -100,6 +100,8 @@ func (n *node) tellPhase() {
 	if n.cluster == nil {
 		return
 	}
+	n.state.telling.Lock()
+	defer n.state.telling.Unlock()
 	phase := cluster.Serving
 	fenced, _, _ := n.spread.FenceState()
 	switch {

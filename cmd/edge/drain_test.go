@@ -2,10 +2,58 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
+
+	"edgecdn/cluster"
+	"edgecdn/config"
 )
+
+// Whoever tells at the same time, the other nodes hear last what is true.
+func TestLastPhaseToldIsTrue(t *testing.T) {
+	r := &reloadable{t: t, file: filepath.Join(t.TempDir(), "edge.yaml")}
+	r.write(fmt.Sprintf(`
+node: a
+data: %s
+server: {http: ["127.0.0.1:0"], access_log: {format: off}}
+admin: {listen: "127.0.0.1:0"}
+cluster: {listen: "127.0.0.1:0", preset: local, secret_file: "%s"}
+origins: {web: {url: "http://127.0.0.1:1"}}
+hosts: [{names: ["*"], origin: web}]
+`, t.TempDir(), filepath.Join(filepath.Dir(r.file), "secret")))
+	if err := os.WriteFile(filepath.Join(filepath.Dir(r.file), "secret"), []byte("the secret of this test\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := config.Load(r.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := startServing(t, cfg, r.file)
+	for range 2000 {
+		var both sync.WaitGroup
+		for _, on := range []bool{true, false} {
+			both.Go(func() {
+				if err := n.drain(on); err != nil {
+					t.Error(err)
+				}
+			})
+			both.Go(n.tellPhase) // as the spread of purges does
+		}
+		both.Wait()
+		want := cluster.Serving
+		if n.state.drained.Load() {
+			want = cluster.Draining
+		}
+		if got := n.cluster.Self().Phase; got != want {
+			t.Fatalf("told %v, is %v", got, want)
+		}
+	}
+}
 
 func TestDrainAndUndrain(t *testing.T) {
 	n, data := startNode(t, func(http.ResponseWriter, *http.Request) {})

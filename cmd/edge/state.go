@@ -5,6 +5,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -26,6 +27,9 @@ type state struct {
 	started time.Time // set once, before anybody asks
 	phase   atomic.Int32
 	drained atomic.Bool // by an operator, who can take it back
+
+	asks    sync.Mutex // one drain or its end at a time: all who hear of it hear it in one order
+	telling sync.Mutex // what is told last is what was seen last
 }
 
 // enter goes to a phase; the rooms that were made before can be used by all who see it.
@@ -59,6 +63,8 @@ func (n *node) drain(on bool) error {
 	if n.server == nil {
 		return errors.New("this node answers DNS alone: it has no clients to send elsewhere")
 	}
+	n.state.asks.Lock()
+	defer n.state.asks.Unlock()
 	n.state.drained.Store(on)
 	n.tellPhase()
 	if on {
