@@ -31,6 +31,9 @@ type Keeper interface {
 	// SetJudge, once, before anything else: what is stored, copied from tier to tier
 	// or freshened from then on is so only while judge returns the meta it is given.
 	SetJudge(judge func(*store.Meta) *store.Meta)
+	// SetPrints, likewise: fill fills in Meta.Prints of what memory takes and of what is
+	// opened on disk.
+	SetPrints(fill func(*store.Meta))
 	// SetLeaving, likewise: leaving is called with what leaves memory and is not on
 	// disk, or no longer.
 	SetLeaving(leaving func(store.Stored))
@@ -89,6 +92,7 @@ type Stats struct {
 	Invalidated    atomic.Uint64                  // targets and groups forgotten after an unsafe request (RFC 9111 4.4, RFC 9875 3)
 	Purges         [len(PurgeKinds)]atomic.Uint64 // by PurgeKind - 1
 	PurgeEntries   atomic.Int64                   // names in the table of purges that are not swept
+	CommonNames    atomic.Int64                   // names that are looked up only when one of them was purged
 	// InvalidGroupsCut: answers that name more groups to invalidate than one may.
 	InvalidGroupsCut atomic.Uint64
 	InvalidShared    atomic.Uint64 // invalidations that met another in their place, and hit more than they name
@@ -184,6 +188,7 @@ func New(cfg Config) *Cache {
 	c.purges.init(&c.stats)
 	c.names = newNames(cfg.Store.Hasher())
 	c.store.SetJudge(c.judge)
+	c.store.SetPrints(c.purges.setPrints)
 	c.store.SetLeaving(c.purges.find)
 	c.counting = make(chan struct{}, 1)
 	c.encoders.New = func() any { return new(encoders) }

@@ -32,15 +32,6 @@ func printOf(hash uint64) uint32 {
 // others than the first.
 func other(print uint32) uint32 { return printOf(uint64(print) * 0x9E3779B97F4A7C15) }
 
-// shown is the print that records have of what has a hash: near, or where that is 0 the
-// hash's own.
-func shown(hash uint64, near uint32) uint32 {
-	if near != 0 {
-		return near
-	}
-	return printOf(hash)
-}
-
 // A filter is a Bloom filter of prints, all bits of one in one word (Putze, Sanders,
 // Singler, "Cache-, Hash- and Space-Efficient Bloom Filters", 2007). It tells that a name
 // is not there: four of five records learn so of all that they are looked up by, where a
@@ -66,14 +57,14 @@ func newFilter(names int) filter {
 //
 //go:norace
 func (f filter) mayHave(print uint32) bool {
-	return f.words[print>>printBits&uint32(len(f.words)-1)]&uint16(print) == 0
+	return f.words[int(print>>printBits)&(len(f.words)-1)]&uint16(print) == 0
 }
 
 // mayHaveAny says whether one of some prints may have been shown: to this filter, and to a
 // second one that has others of the same names.
 //
 //go:norace
-func (f filter) mayHaveAny(second filter, prints *[printsMax]uint32) bool {
+func (f filter) mayHaveAny(second filter, prints []uint32) bool {
 	words, last := f.words, uint32(len(f.words)-1)
 	for _, print := range prints {
 		if words[print>>printBits&last]&uint16(print) == 0 && second.mayHaveOther(print) {

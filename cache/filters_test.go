@@ -78,7 +78,7 @@ func TestFiltersTellMuch(t *testing.T) {
 					t.Fatalf("order %d: no filter for who is %d behind", order, behind)
 				}
 			}
-			table.place(hash, 0).key.Store(hash)
+			table.place(hash, printOf(hash)).key.Store(hash)
 			order++
 		}
 		filters := map[string]filter{"table": table.filter}
@@ -96,7 +96,7 @@ func TestFiltersTellMuch(t *testing.T) {
 				if slices.ContainsFunc(prints[:], f.mayHave) {
 					first++
 				}
-				if f.mayHaveAny(table.second, &prints) {
+				if f.mayHaveAny(table.second, prints[:]) {
 					both++
 				}
 			}
@@ -114,18 +114,19 @@ func TestViewHasAllSince(t *testing.T) {
 	var turns [len(recentNames)]int
 	for range 3 * recentNames[len(recentNames)-1] {
 		before := *g.view.Load()
-		order, err := g.apply([]mark{{hash: hashOf(g.order.Load() + 1), kind: PurgeGroup}})
+		hash := hashOf(g.order.Load() + 1)
+		order, err := g.apply([]mark{{hash: hash, shows: hash, kind: PurgeGroup}})
 		if err != nil {
 			t.Fatal(err)
 		}
-		for i, since := range g.view.Load().since {
-			if since == before.since[i] {
+		for i, since := range g.view.Load().orders {
+			if since == before.orders[i] {
 				continue
 			}
 			turns[i]++
 			var meta store.Meta
 			meta.Groups = []uint64{0, hashOf(since)}
-			setPrints(&meta)
+			g.setPrints(&meta)
 			if g.untouched(&meta, since-1) {
 				t.Fatalf("order %d: nothing is known of the purge of order %d", order, since)
 			}

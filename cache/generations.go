@@ -35,6 +35,7 @@ type generations struct {
 	view    atomic.Pointer[view]
 	fence   atomic.Uint64 // what was fetched before this order is not used for now; 0: all is
 	invalid invalidations
+	common  commonNames
 
 	passed atomic.Uint64 // at which the last pass of the sweep that has ended began
 	swept  atomic.Uint64 // all up to it are; their entries have gone
@@ -78,22 +79,23 @@ func (g *generation) newest() uint64 { return max(g.hard.Load(), g.soft.Load()) 
 type generationTable struct {
 	filter, second filter
 	slots          []generation
-	// The writer's: how many slots are in use, and the prints under which the filters
-	// have them in place of their own (mark.near), 0 for none.
-	used int
-	near []uint32
+	// The writer's: how many slots are in use, and the prints under which the filter has
+	// them.
+	used   int
+	prints []uint32
 }
 
 func newGenerationTable(entries int) *generationTable {
 	slots := max(slotsMin, 1<<bits.Len(uint(2*entries-1)))
-	return &generationTable{slots: make([]generation, slots), filter: newFilter(slots / 2), second: newFilter(slots), near: make([]uint32, slots)}
+	return &generationTable{slots: make([]generation, slots), filter: newFilter(slots / 2), second: newFilter(slots), prints: make([]uint32, slots)}
 }
 
 // A view is the filters as they are now. What is in them changes, they do not: writers
 // publish another view before the counter moves.
 type view struct {
 	all     uint64                       // order of the last purge of everything
-	since   [len(recentNames)]uint64     // the orders after which each of the first filters has all
+	floor   uint64                       // and that, or of a common name, or when one became so
+	orders  [len(recentNames)]uint64     // after which each of the first filters has all
 	filters [len(recentNames) + 1]filter // of the last purges, of more, of yet more, and of all that are not swept
 	second  filter
 }
@@ -102,14 +104,24 @@ type view struct {
 func (g *generations) publish() {
 	t := g.table.Load()
 	v := &view{all: g.all.newest(), second: t.second}
+	v.floor = max(v.all, g.common.order)
 	for i := range g.recent {
-		v.since[i], v.filters[i] = g.recent[i].read.order, g.recent[i].read.filter
+		v.orders[i], v.filters[i] = g.recent[i].read.order, g.recent[i].read.filter
 		if len(t.filter.words) <= len(v.filters[i].words) {
 			v.filters[i] = t.filter // which knows more, and of two of a size one stays near
 		}
 	}
 	v.filters[len(g.recent)] = t.filter
 	g.view.Store(v)
+}
+
+// since returns a filter of what was purged after an order, the smallest that there is. It
+// branches on nothing: one is as likely as the other.
+func (v *view) since(order uint64) filter {
+	_, first := bits.Sub64(order, v.orders[0], 0)
+	_, second := bits.Sub64(order, v.orders[1], 0)
+	_, third := bits.Sub64(order, v.orders[2], 0)
+	return v.filters[(first+second+third)%uint64(len(v.filters))]
 }
 
 // find returns the generation of a hash, or nil.
@@ -130,8 +142,7 @@ func (t *generationTable) find(hash uint64) *generation {
 
 // place returns the generation of a hash that is not there; the caller fills it in
 // and sets key.
-func (t *generationTable) place(hash uint64, near uint32) *generation {
-	print := shown(hash, near)
+func (t *generationTable) place(hash uint64, print uint32) *generation {
 	t.filter.show(print)
 	t.second.show(other(print))
 	t.second.show(other(printOf(hash)))
@@ -139,7 +150,7 @@ func (t *generationTable) place(hash uint64, near uint32) *generation {
 	for i := hash; ; i++ {
 		at := i & uint64(len(t.slots)-1)
 		if g := &t.slots[at]; g.key.Load() == 0 {
-			t.near[at] = near
+			t.prints[at] = print
 			return g
 		}
 	}
@@ -224,14 +235,17 @@ func (g *generations) write(order uint64, marks []mark) {
 			g.all.raise(m, order)
 			continue
 		}
-		hash := max(m.hash, 1)
+		hash, print := max(m.hash, 1), printOf(m.shows)
+		if g.common.has(m.shows) {
+			g.common.order = max(g.common.order, order)
+		}
 		for i := range g.recent {
-			g.recent[i].show(shown(hash, m.near))
+			g.recent[i].show(print)
 		}
 		if at := t.find(hash); at != nil {
 			at.raise(m, order)
 		} else {
-			at = t.place(hash, m.near)
+			at = t.place(hash, print)
 			at.raise(m, order)
 			at.key.Store(hash)
 		}
@@ -267,7 +281,7 @@ func (g *generations) rebuild(more int) *generationTable {
 		if from.newest() <= swept {
 			continue
 		}
-		to := t.place(from.key.Load(), old.near[i])
+		to := t.place(from.key.Load(), old.prints[i])
 		to.hard.Store(from.hard.Load())
 		to.since.Store(from.since.Load())
 		to.soft.Store(from.soft.Load())
@@ -342,17 +356,30 @@ func (g *generations) glance(meta *store.Meta, seen *atomic.Uint64) glance {
 
 // untouched says that match would find nothing, nearly always where it would.
 func (g *generations) untouched(meta *store.Meta, above uint64) bool {
-	v := g.view.Load()
+	v, prints := g.view.Load(), &meta.Prints
+	f := v.since(above)
+	if v.floor > above || !hasFewOwn(prints) || g.fence.Load() != 0 || g.invalid.newest.Load() > above {
+		return g.untouchedByAll(v, meta, above)
+	}
+	if len(f.words) == 0 {
+		return false // never: it spares the looks their checks of bounds
+	}
+	if f.mayHave(prints[0]) || f.mayHave(prints[1]) || f.mayHave(prints[2]) || f.mayHave(prints[3]) {
+		return g.untouchedByAll(v, meta, above)
+	}
+	return true
+}
+
+// untouchedByAll is untouched where there is more to be asked.
+func (g *generations) untouchedByAll(v *view, meta *store.Meta, above uint64) bool {
 	if fence := g.fence.Load(); meta.Prints[0] == 0 || v.all > above || fence != 0 && meta.Order < fence {
 		return false
 	}
-	at := 0
-	for i := range v.since { // without branches: one is as likely as the other
-		if v.since[i] > above {
-			at = i + 1
-		}
+	prints := meta.Prints[:]
+	if v.floor <= above && hasFewOwn(&meta.Prints) {
+		prints = prints[:ownPrints]
 	}
-	if v.filters[at].mayHaveAny(v.second, &meta.Prints) {
+	if v.since(above).mayHaveAny(v.second, prints) {
 		return false
 	}
 	return g.invalid.newest.Load() <= above || g.invalid.match(meta, above) == 0

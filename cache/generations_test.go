@@ -41,7 +41,7 @@ func TestGenerationsAsAMap(t *testing.T) {
 	}
 	for range 20_000 {
 		hash := hashes[rng.IntN(len(hashes))]
-		m := mark{hash: hash, kind: []PurgeKind{PurgeURL, PurgePrefix, PurgeHost, PurgeGroup}[hash%4], soft: rng.IntN(2) == 0, since: 1}
+		m := mark{hash: hash, shows: hash, kind: []PurgeKind{PurgeURL, PurgePrefix, PurgeHost, PurgeGroup}[hash%4], soft: rng.IntN(2) == 0, since: 1}
 		order, err := g.apply([]mark{m})
 		if err != nil {
 			t.Fatal(err)
@@ -79,7 +79,7 @@ func TestGenerationsAsAMap(t *testing.T) {
 			t.Fatalf("seed %d: %x above %d: %+v, want %+v", seed, hash, above, got, expected)
 		}
 		meta := store.Meta{Groups: []uint64{0, hash}}
-		setPrints(&meta)
+		g.setPrints(&meta)
 		if expected != (orders{}) && g.untouched(&meta, above) {
 			t.Fatalf("seed %d: the filters do not have %x above %d: %+v", seed, hash, above, expected)
 		}

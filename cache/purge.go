@@ -175,9 +175,8 @@ type mark struct {
 	kind  PurgeKind
 	soft  bool
 	since int64 // of a soft one: stale from this instant, in nanoseconds
-	// near is the print (store.Meta.Prints) of all that has hash, 0 where it is that of
-	// hash itself.
-	near uint32
+	// shows is the hash of which all that has hash has a print (store.Meta.Prints).
+	shows uint64
 }
 
 // marks returns what purges mean for the table.
@@ -195,17 +194,17 @@ func (c *Cache) marks(all []Purge) ([]mark, error) {
 				m.since = min(m.since, p.At.UnixNano())
 			}
 		}
-		c.eachHash(p, func(hash uint64, near uint32) {
-			m.hash, m.near = hash, near
+		c.eachHash(p, func(hash, shows uint64) {
+			m.hash, m.shows = hash, shows
 			marks = append(marks, m)
 		})
 	}
 	return marks, nil
 }
 
-// eachHash calls do for each hash by which a stored response may know p, with the
-// print that it shows under.
-func (c *Cache) eachHash(p Purge, do func(hash uint64, near uint32)) {
+// eachHash calls do for each hash by which a stored response may know p, with the one that
+// it shows by.
+func (c *Cache) eachHash(p Purge, do func(hash, shows uint64)) {
 	schemes := []string{p.Scheme}
 	if p.Scheme == "" {
 		schemes = []string{"http", "https"}
@@ -225,32 +224,35 @@ func (c *Cache) eachHash(p Purge, do func(hash uint64, near uint32)) {
 		}
 	case PurgePrefix:
 		for _, host := range c.hostNames(p.Host) {
-			near := uint32(0)
-			if prefixOf(p.Name) == "" {
-				near = printOf(c.names.host.Sum(host))
-			}
 			for _, scheme := range schemes {
-				do(c.names.prefix.Sum(scheme+"://"+host+prefixOf(p.Name)), near)
+				hash := c.names.prefix.Sum(scheme + "://" + host + prefixOf(p.Name))
+				shows := hash
+				if prefixOf(p.Name) == "" {
+					shows = c.names.host.Sum(host)
+				}
+				do(hash, shows)
 			}
 		}
 	case PurgeHost:
 		for _, host := range c.hostNames(p.Host) {
-			do(c.names.host.Sum(host), 0)
+			hash := c.names.host.Sum(host)
+			do(hash, hash)
 		}
 	case PurgeGroup:
 		for _, host := range c.hostNames(p.Host) {
-			do(c.names.group.Sum(host+"\n"+p.Name), 0)
+			hash := c.names.group.Sum(host + "\n" + p.Name)
+			do(hash, hash)
 		}
 	}
 }
 
-// nearest is the print of the longest prefix that a target is under, or of its host.
-func (c *Cache) nearest(r *Request) uint32 {
+// nearest is the hash of the longest prefix that a target is under, or of its host.
+func (c *Cache) nearest(r *Request) uint64 {
 	host := hostName(r)
 	if all := c.names.appendPrefixes(nil, r.Scheme+"://"+host, r.Path()); len(all) > 1 {
-		return printOf(all[len(all)-1])
+		return all[len(all)-1]
 	}
-	return printOf(c.names.host.Sum(host))
+	return c.names.host.Sum(host)
 }
 
 // names are the hashers of what purges name, each kind its own.

@@ -239,7 +239,7 @@ func BenchmarkPurgeCostOfCheck(b *testing.B) {
 		r.Target = string(target)
 		metas[i] = costMeta(c, r, i, hashes)
 		hashes = hashes[:len(hashes)+len(metas[i].Groups)]
-		setPrints(&metas[i])
+		c.purges.setPrints(&metas[i])
 		if i%2_000_000 == 1_999_999 {
 			runtime.GC()
 		}

@@ -296,28 +296,9 @@ func prepare(m *store.Meta, encoders [protos]Encoder) (any, int64, error) {
 	if err != nil {
 		return nil, 0, err
 	}
-	setPrints(m)
 	const fieldSize, responseSize = 32, 320
 	bytes := len(m.Header) + len(p.weakETag) + responseSize + fieldSize*(cap(p.fields)+len(p.trailers)+len(p.varyBy))
 	return p, int64(bytes + p.encodeBlocks(m.Length, encoders)), nil
-}
-
-// setPrints fills in what tells whether there is anything to look up when there are new
-// purges: prints of the host and of the labels but the first, which is the host's own
-// prefix. What is purged by URL shows under the path's label, and by that prefix under the
-// host. The host's again where they are fewer, none where they are too many.
-func setPrints(m *store.Meta) {
-	m.Prints = [printsMax]uint32{}
-	if n := len(m.Groups); n == 0 || n > printsMax {
-		return
-	}
-	m.Prints[0] = printOf(m.Host)
-	for i, hash := range m.Groups[1:] {
-		m.Prints[i+1] = printOf(hash)
-	}
-	for i := len(m.Groups); i < printsMax; i++ {
-		m.Prints[i] = m.Prints[0]
-	}
 }
 
 // encodeBlocks fills blocks in and returns their size.

@@ -42,6 +42,7 @@ type Disk struct {
 	known   bool   // seed was read from a directory; else this process made it up
 	volumes []*volume
 	prepare func(*Meta) (any, int64, error)
+	prints  func(*Meta) // see Tiered.SetPrints; may be nil
 	heads   heads
 	seen    atomic.Pointer[seenFilter]
 	tuning  tuning
@@ -205,6 +206,9 @@ func (d *Disk) openIn(v *volume, key Key) (*Stored, uint64, error) {
 }
 
 func (d *Disk) prepareMeta(m *Meta) (any, int64, error) {
+	if d.prints != nil {
+		d.prints(m)
+	}
 	if d.prepare == nil {
 		return nil, 0, nil
 	}

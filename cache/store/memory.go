@@ -40,6 +40,7 @@ type Memory struct {
 	policy  *policy
 	slabs   *slabs
 	prepare func(*Meta) (any, int64, error)
+	prints  func(*Meta) // see Tiered.SetPrints; may be nil
 	log     *slog.Logger
 
 	budget atomic.Int64 // bytes allowed

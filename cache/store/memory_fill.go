@@ -200,6 +200,9 @@ func (m *Memory) newRecord(text string, meta Meta) (*record, error) {
 	r := &record{meta: meta, charge: objectCharge(text, &meta)}
 	r.meta.Header = bytes.Clone(meta.Header)
 	r.meta.Groups = slices.Clone(meta.Groups)
+	if m.prints != nil {
+		m.prints(&r.meta)
+	}
 	if m.prepare != nil {
 		value, n, err := m.prepare(&r.meta)
 		if err != nil {

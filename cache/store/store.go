@@ -63,7 +63,7 @@ type Meta struct {
 	// URL, Host and Groups are hashes (Hasher.Sum) of what a purge can name.
 	URL, Host uint64
 	Groups    []uint64
-	// Prints are for Prepare to fill in, and not kept on disk: what is looked at of URL,
+	// Prints are for SetPrints to fill in, and not kept on disk: what is looked at of URL,
 	// Host and Groups first. Lookups ask memory for them before they know Value.
 	Prints [PrintsMax]uint32
 }

@@ -66,6 +66,15 @@ func (p *pace) step() error {
 // another tier. Once, before the store is used.
 func (t *Tiered) SetJudge(judge func(*Meta) *Meta) { t.judge = judge }
 
+// SetPrints sets who fills in Meta.Prints of what memory takes and of what is opened on
+// disk. It may lock, but not use the store. Once, before the store is used.
+func (t *Tiered) SetPrints(fill func(*Meta)) {
+	t.memory.prints = fill
+	if t.disk != nil {
+		t.disk.prints = fill
+	}
+}
+
 // refuses asks the judge; the caller has the key's stripe.
 func (t *Tiered) refuses(m *Meta) bool { return t.judge != nil && t.judge(m) != m }
 

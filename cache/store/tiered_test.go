@@ -284,7 +284,7 @@ func TestTieredFollowersOutliveTheSpill(t *testing.T) {
 	r.tier(t, "big", body)
 }
 
-// Prepare's value rides on every object, from whichever tier.
+// Prepare's value rides on every object, from whichever tier, and prints do.
 func TestTieredPrepares(t *testing.T) {
 	cfg := twoTiers(t)
 	cfg.Prepare = func(m *store.Meta) (any, int64, error) {
@@ -294,6 +294,7 @@ func TestTieredPrepares(t *testing.T) {
 		return "prepared " + string(m.Header), 100, nil
 	}
 	r := openTiered(t, cfg)
+	r.SetPrints(func(m *store.Meta) { m.Prints[1] = uint32(len(m.Header)) + 1 })
 	r.put(t, "small", -1, []byte("x"))
 	r.put(t, "large", -1, make([]byte, 2<<20))
 	for _, text := range []string{"small", "large"} {
@@ -304,6 +305,9 @@ func TestTieredPrepares(t *testing.T) {
 			}
 			if want := "prepared " + string(s.Meta().Header); s.Value() != want {
 				t.Errorf("%s %s: value %v, want %q", text, when, s.Value(), want)
+			}
+			if want := uint32(len(s.Meta().Header)) + 1; s.Meta().Prints[1] != want {
+				t.Errorf("%s %s: prints %x, want %x", text, when, s.Meta().Prints, want)
 			}
 			s.Close()
 			if err := r.Freshen(r.Hasher().Key(text), store.Meta{Header: []byte("new")}); err != nil {

@@ -22,6 +22,7 @@ func (emit emitter) cache(s *cache.Stats) {
 	emit.gauge("edge_cache_fills", "Fetches for the store under way.", float64(s.Fills.Load()))
 	emit.gauge("edge_cache_fenced", "1 while what was stored before the fence is not used.", float64(s.Fenced.Load()))
 	emit.gauge("edge_cache_purge_entries", "Names in the table of purges that are not swept yet.", float64(s.PurgeEntries.Load()))
+	emit.gauge("edge_cache_common_names", "Names of hosts, prefixes and groups that so many stored responses share that hits look them up only when one of them was purged; 16384 at most.", float64(s.CommonNames.Load()))
 	for i, kind := range cache.PurgeKinds {
 		emit.counter("edge_cache_purges_total", "Purges applied, by kind.", s.Purges[i].Load(), admin.Label{Name: "kind", Value: kind})
 	}
