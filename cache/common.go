@@ -2,7 +2,8 @@ package cache
 
 // common.go knows the names that many stored responses have in common, such as their host
 // and the sections of a site. They are most of what a response belongs to, and are seldom
-// purged, since that purges much: whoever hits looks at them only when one was purged.
+// purged, since that purges much: whoever hits looks at them only when one was purged, or
+// a URL that shows by one (mark.shows).
 
 import (
 	"sync/atomic"
@@ -13,13 +14,13 @@ import (
 const (
 	// commonMax bounds the names that are known to be common; they stay so.
 	commonMax = 1 << 14
-	// A name is common when so many responses had it, and one of so many of those that
-	// came since.
+	// A name is common when it came so many times since it was last purged, with what was
+	// stored, freshened or read from disk, and with one of so many of these.
 	commonLeast, commonShare = 64, 1 << 12
 	// commonCounts of names that are not, each of all that share it: some times as many
 	// as names can be above their share.
 	commonCounts = 1 << 17
-	// commonTotal is after how many responses those before count half.
+	// commonTotal is after how many of these those before count half.
 	commonTotal = 1 << 24
 	// ownPrints is how many prints of names that are not common are looked at first; those
 	// of a response that has more are all looked at.
@@ -90,7 +91,8 @@ func (g *generations) makeCommon(hash uint64) {
 // purges: prints of the host and of the labels but the first, which is the host's own
 // prefix. What is purged by URL shows under the path's label, and by that prefix under the
 // host. Those of common names are at the end. Where the others are ownPrints at most, the
-// first is larger than the second. None where there are too many names.
+// first is larger than the second, unless there is one name in all. None where there are
+// too many names.
 func (g *generations) setPrints(m *store.Meta) {
 	m.Prints = [printsMax]uint32{}
 	if n := len(m.Groups); n == 0 || n > printsMax {
@@ -119,7 +121,7 @@ func (g *generations) setPrints(m *store.Meta) {
 		case i >= 2:
 			m.Prints[i] = m.Prints[i-2]
 		case common < printsMax:
-			m.Prints[i] = m.Prints[common]
+			m.Prints[i] = m.Prints[max(common, printsMax-1-i)]
 		default:
 			m.Prints[i] = m.Prints[0]
 		}

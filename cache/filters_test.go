@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -107,7 +108,8 @@ func TestFiltersTellMuch(t *testing.T) {
 	}
 }
 
-// Who has the last purge before a filter to make up for is told by one that has it.
+// Who has the last purge before a filter to make up for is told by one that has it, and a
+// larger one has no fewer, however many names a purge has.
 func TestViewHasAllSince(t *testing.T) {
 	g := newGenerations()
 	hashOf := func(order uint64) uint64 { return order * 0x9E3779B97F4A7C15 }
@@ -130,6 +132,22 @@ func TestViewHasAllSince(t *testing.T) {
 			if g.untouched(&meta, since-1) {
 				t.Fatalf("order %d: nothing is known of the purge of order %d", order, since)
 			}
+		}
+	}
+	for range 200 {
+		marks := make([]mark, []int{1, 600, 5000, 20_000}[rand.IntN(4)])
+		for i := range marks {
+			marks[i].hash = rand.Uint64()
+			marks[i].shows, marks[i].kind = marks[i].hash, PurgeGroup
+		}
+		if !g.fits(len(marks)) {
+			g.forget(g.order.Load())
+		}
+		if _, err := g.apply(marks); err != nil {
+			t.Fatal(err)
+		}
+		if at := g.view.Load().orders; !slices.IsSortedFunc(at[:], func(a, b uint64) int { return cmp.Compare(b, a) }) {
+			t.Fatalf("filters have what came after %d", at)
 		}
 	}
 	if turns[0] < 10 || turns[len(turns)-1] < 2 {

@@ -35,7 +35,6 @@ type generations struct {
 	view    atomic.Pointer[view]
 	fence   atomic.Uint64 // what was fetched before this order is not used for now; 0: all is
 	invalid invalidations
-	common  commonNames
 
 	passed atomic.Uint64 // at which the last pass of the sweep that has ended began
 	swept  atomic.Uint64 // all up to it are; their entries have gone
@@ -46,6 +45,7 @@ type generations struct {
 
 	mu      sync.Mutex                     // of writers
 	recent  [len(recentNames)]recentFilter // of few names, and of more
+	common  commonNames
 	tallies tallies
 	room    chan struct{} // closed and replaced when entries have gone
 	sweep   chan struct{} // there is something to sweep
@@ -107,6 +107,9 @@ func (g *generations) publish() {
 	v.floor = max(v.all, g.common.order)
 	for i := range g.recent {
 		v.orders[i], v.filters[i] = g.recent[i].read.order, g.recent[i].read.filter
+		if i > 0 && v.orders[i] > v.orders[i-1] { // since counts on their order
+			v.orders[i], v.filters[i] = v.orders[i-1], v.filters[i-1]
+		}
 		if len(t.filter.words) <= len(v.filters[i].words) {
 			v.filters[i] = t.filter // which knows more, and of two of a size one stays near
 		}
@@ -238,6 +241,8 @@ func (g *generations) write(order uint64, marks []mark) {
 		hash, print := max(m.hash, 1), printOf(m.shows)
 		if g.common.has(m.shows) {
 			g.common.order = max(g.common.order, order)
+		} else {
+			g.common.counts[m.shows>>32%commonCounts].Store(0) // none of what is purged often is to be common
 		}
 		for i := range g.recent {
 			g.recent[i].show(print)
