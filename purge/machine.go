@@ -279,12 +279,30 @@ func (m *machine) hear(from string, msg *message) {
 	case sayEntries:
 		m.hearEntries(from, msg.entries, msg.codes)
 	case sayWant:
+		if t := m.tracks[msg.place.Log]; t == nil || t.number <= msg.place.Number {
+			m.lack(from, msg.place.Log)
+			return
+		}
 		m.do(action{kind: doServe, to: from, place: msg.place, offset: msg.offset})
 	case sayPart:
 		m.hearPart(from, msg)
 	case sayAsk:
 		m.do(action{kind: doCount, to: from, place: msg.place})
 	}
+}
+
+// lack tells a peer that asks for more of a log than there is how far this node is with
+// it: it has forgotten, and logs that are old and nobody's are not spoken of.
+func (m *machine) lack(from string, log Incarnation) {
+	l := logPosition{log: log, age: uint64(m.pace.forget / time.Millisecond)}
+	if t := m.tracks[log]; t != nil {
+		l.number, l.floor, l.age = t.number, min(m.floor(log), t.number), uint64(max(0, m.wall-t.moved))
+		if m.fenced {
+			l.goal = t.promised
+		}
+	}
+	msg := positionMessage{own: m.own, fenced: m.fenced, time: m.wall, logs: []logPosition{l}}
+	m.send(from, msg.encode())
 }
 
 // hearEntries has what is new of them taken in.

@@ -211,6 +211,7 @@ func TestSimulationSeeds(t *testing.T) {
 		278678432471967, // a segment left the log while what it held was behind a gap
 		243408324294834, // a log was learnt again while the disk was forgetting it
 		259553771965383, 151457597962680, 232385330128162,
+		130279354383868, // a log was asked of a node that had forgotten it, and did not say so
 		142340323781780, // a wiped node took a young purge, adopted by another, for one that it had forgotten
 	} {
 		if s := simStory(t, seed); s.failed != "" {
