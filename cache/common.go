@@ -31,7 +31,6 @@ const (
 // Generations.mu is held by who adds one.
 type commonNames struct {
 	names  [2 * commonMax]atomic.Uint64
-	used   atomic.Int64
 	counts [commonCounts]atomic.Uint32
 	total  atomic.Uint64
 	order  uint64 // of the last purge of one, or when one became common; of generations.mu
@@ -52,7 +51,7 @@ func (c *commonNames) has(hash uint64) bool {
 // count counts a name that is not common, and says whether it should be.
 func (c *commonNames) count(hash uint64) bool {
 	n := uint64(c.counts[hash>>32%commonCounts].Add(1))
-	return n >= commonLeast && n*commonShare >= c.total.Load() && c.used.Load() < commonMax
+	return n >= commonLeast && n*commonShare >= c.total.Load()
 }
 
 // begin counts a response.
@@ -72,7 +71,7 @@ func (g *generations) makeCommon(hash uint64) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	c := &g.common
-	if hash == 0 || c.used.Load() == commonMax || c.has(hash) {
+	if hash == 0 || g.stats.CommonNames.Load() == commonMax || c.has(hash) {
 		return
 	}
 	c.order = max(c.order, g.order.Load())
@@ -83,8 +82,7 @@ func (g *generations) makeCommon(hash uint64) {
 		i++
 	}
 	c.names[i%uint64(len(c.names))].Store(hash)
-	c.used.Add(1)
-	g.stats.CommonNames.Store(c.used.Load())
+	g.stats.CommonNames.Add(1)
 }
 
 // setPrints fills in what tells whether there is anything to look up when there are new
@@ -109,7 +107,7 @@ func (g *generations) setPrints(m *store.Meta) {
 			m.Prints[common] = printOf(hash)
 			continue
 		}
-		if g.common.count(hash) {
+		if g.common.count(hash) && g.stats.CommonNames.Load() < commonMax {
 			g.makeCommon(hash) // for those who come
 		}
 		m.Prints[own] = printOf(hash)

@@ -62,12 +62,9 @@ func (f filter) mayHave(print uint32) bool {
 
 // mayHaveAny says whether one of some prints may have been shown: to this filter, and to a
 // second one that has others of the same names.
-//
-//go:norace
 func (f filter) mayHaveAny(second filter, prints []uint32) bool {
-	words, last := f.words, uint32(len(f.words)-1)
 	for _, print := range prints {
-		if words[print>>printBits&last]&uint16(print) == 0 && second.mayHaveOther(print) {
+		if f.mayHave(print) && second.mayHaveOther(print) {
 			return true
 		}
 	}

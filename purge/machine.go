@@ -296,10 +296,7 @@ func (m *machine) hear(from string, msg *message) {
 func (m *machine) lack(from string, log Incarnation) {
 	l := logPosition{log: log, age: uint64(m.pace.forget / time.Millisecond)}
 	if t := m.tracks[log]; t != nil {
-		l.number, l.floor, l.age = t.number, min(m.floor(log), t.number), uint64(max(0, m.wall-t.moved))
-		if m.fenced {
-			l.goal = t.promised
-		}
+		l = m.logPosition(log, t)
 	}
 	msg := positionMessage{own: m.own, fenced: m.fenced, time: m.wall, logs: []logPosition{l}}
 	m.send(from, msg.encode())
@@ -420,6 +417,15 @@ func (m *machine) tick() {
 	}
 }
 
+// logPosition says how far this node is with one log.
+func (m *machine) logPosition(log Incarnation, t *track) logPosition {
+	l := logPosition{log: log, number: t.number, floor: min(m.floor(log), t.number), age: uint64(max(0, m.wall-t.moved))}
+	if m.fenced {
+		l.goal = t.promised
+	}
+	return l
+}
+
 // position says how far this node is: with all logs, or those that have moved since
 // it last said so; nil where none has.
 func (m *machine) position(full bool) []byte {
@@ -430,11 +436,7 @@ func (m *machine) position(full bool) []byte {
 			continue
 		}
 		t.told = t.number
-		l := logPosition{log: log, number: t.number, floor: min(m.floor(log), t.number), age: uint64(max(0, m.wall-t.moved))}
-		if m.fenced {
-			l.goal = t.promised
-		}
-		msg.logs = append(msg.logs, l)
+		msg.logs = append(msg.logs, m.logPosition(log, t))
 	}
 	if !full && len(msg.logs) == 0 {
 		return nil
